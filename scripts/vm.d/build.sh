@@ -1,0 +1,142 @@
+# shellcheck shell=bash
+# Builds what a guest boots from: a root disk, a kernel and an initrd, in a folder named by the recipe's hash.
+
+# Everything that decides how a guest looks; a job's script is not among it, since it comes with the job.
+recipe_files() {
+	local part
+	for part in packages masked-units setup init agent agent.service; do
+		echo "$here/guest/$part"
+	done
+	echo "$here/vm.d/build.sh"
+}
+
+guest_dir() {
+	local files
+	suite "$1" >/dev/null
+	mapfile -t files < <(recipe_files)
+	echo "$cache/guests/$1-$(hash_of "${files[@]}")"
+}
+
+# The Debian mirror that this host's apt knows; nothing on a host that is no Debian, where mmdebstrap's own is taken.
+debian_mirror() {
+	command -v apt-get >/dev/null || return 0
+	# shellcheck disable=SC2016 # the dollars are apt's
+	apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' 'Created-By: Packages' 2>/dev/null |
+		sed -n 's/ Debian Debian$//p' | head -n 1
+}
+
+package_list() {
+	sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$here/guest/packages" | paste -sd,
+}
+
+# The release files of testing expire within a week, and mirrors may be older: the signatures still hold, so only
+# the date is not looked at. INITRD=No: the guest's own initrd is a hundred times smaller than Debian's.
+# Only the main archive is used: it has whole sets of packages, the security archive of an old release has not.
+make_tree() {
+	local guest=$1 target=$2 mirror
+	shift 2
+	mirror=${SBX_VM_MIRROR:-$(debian_mirror)}
+	# shellcheck disable=SC2206 # no mirror is no argument
+	local where=($mirror)
+	env -u TMPDIR INITRD=No nice mmdebstrap --quiet --variant=minbase \
+		--aptopt='Acquire::Check-Valid-Until "false"' \
+		--aptopt='Acquire::Languages "none"' \
+		--dpkgopt='force-unsafe-io' \
+		--dpkgopt='path-exclude=/usr/share/doc/*' \
+		--dpkgopt='path-exclude=/usr/share/man/*' \
+		--dpkgopt='path-exclude=/usr/share/info/*' \
+		--dpkgopt='path-exclude=/usr/share/locale/*' \
+		--dpkgopt='path-exclude=/usr/lib/cni/*' \
+		--include="$(package_list)" \
+		--customize-hook="$here/guest/setup" \
+		"$@" "$(suite "$guest")" "$target" "${where[@]}" </dev/null >&2
+}
+
+# make_root_disk TREE IMAGE. Without a journal, which nothing would ever replay.
+make_root_disk() {
+	truncate -s "${disk_gb}G" "$2"
+	mke2fs -q -F -t ext4 -O '^has_journal' -E lazy_itable_init=1 -L guest-root -d "$1" "$2"
+}
+
+kernel_version() {
+	basename "$(echo "$1"/boot/vmlinuz-* | tr ' ' '\n' | tail -n 1)" | sed 's/^vmlinuz-//'
+}
+
+# The files of modules in the order in which they are to be loaded; what is built in is no file.
+module_files() {
+	local tree=$1 version=$2 module
+	for module in virtio_pci virtio_blk virtio_console crc32c_generic crc32c_intel ext4; do
+		modprobe --dirname "$tree" --set-version "$version" --ignore-install --show-depends "$module" 2>/dev/null || true
+	done | sed -n 's/^insmod \([^ ]*\).*/\1/p' | awk '!seen[$0]++'
+}
+
+unpack_module() {
+	case $1 in
+	*.xz) xz -dc "$1" >"$2" ;;
+	*.zst) zstd -qdc "$1" >"$2" ;;
+	*) cp "$1" "$2" ;;
+	esac
+}
+
+make_initrd() {
+	local tree=$1 version=$2 out=$3 root file name
+	root=$(mktemp -d "$scratch_dir/initrd.XXXXXX")
+	mkdir -p "$root"/{bin,lib,proc,sys,dev,root}
+	cp "$(command -v busybox)" "$root/bin/busybox"
+	install -m 0755 "$here/guest/init" "$root/init"
+	: >"$root/modules"
+	while read -r file; do
+		name=$(basename "$file" | sed 's/\.ko.*/.ko/')
+		unpack_module "$file" "$root/lib/$name"
+		echo "$name" >>"$root/modules"
+	done < <(module_files "$tree" "$version")
+	(cd "$root" && find . | cpio --quiet -o -H newc -R 0:0) >"$out"
+}
+
+# make_parts TREE DIR makes the three files of a guest from its tree.
+make_parts() {
+	local tree=$1 out=$2 version
+	version=$(kernel_version "$tree")
+	cp "$tree/boot/vmlinuz-$version" "$out/kernel"
+	make_initrd "$tree" "$version" "$out/initrd"
+	rm -f "$tree"/boot/{vmlinuz,System.map,config}-*
+	make_root_disk "$tree" "$out/root.img"
+}
+
+# Without root the owners of the tree live in fakeroot only, so the tree is unpacked and packed inside it.
+make_guest() {
+	local guest=$1 out=$2
+	if ((EUID == 0)); then
+		make_tree "$guest" "$scratch_dir/tree"
+		make_parts "$scratch_dir/tree" "$out"
+		return
+	fi
+	make_tree "$guest" "$scratch_dir/tree.tar" --mode=unshare --format=tar
+	mkdir "$scratch_dir/tree"
+	export -f make_parts make_initrd module_files unpack_module make_root_disk kernel_version
+	export here scratch_dir disk_gb
+	fakeroot bash -euo pipefail -c "
+		tar -xpf '$scratch_dir/tree.tar' -C '$scratch_dir/tree' --exclude './dev/*'
+		make_parts '$scratch_dir/tree' '$out'"
+}
+
+# need_guest GUEST sets $guest to its folder, built when it was not there. Of two callers the second one waits.
+need_guest() {
+	local name=$1 lock start=$SECONDS
+	guest=$(guest_dir "$name")
+	[[ -e $guest/root.img ]] && return
+	need_host_tools
+	mkdir -p "$cache/guests"
+	exec {lock}>"$cache/guests/$name.lock"
+	flock "$lock"
+	if [[ ! -e $guest/root.img ]]; then
+		say "building $name"
+		rm -rf --one-file-system "$scratch_dir/guest" "$guest"
+		mkdir "$scratch_dir/guest"
+		make_guest "$name" "$scratch_dir/guest" || broken "cannot build $name"
+		rm -rf --one-file-system "$scratch_dir/tree" "$scratch_dir/tree.tar"
+		mv "$scratch_dir/guest" "$guest"
+		say "built $name in $((SECONDS - start)) s"
+	fi
+	exec {lock}>&-
+}

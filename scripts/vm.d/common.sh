@@ -1,0 +1,99 @@
+# shellcheck shell=bash
+# What all parts of vm share: where things lie, messages, the tools of the host.
+
+# A failure of the machinery, not of the command in the guest.
+readonly exit_broken=125
+# The time limit of a job was reached; the number that timeout(1) uses.
+readonly exit_timeout=124
+
+readonly all_guests=(11 12 13 testing)
+readonly memory_mb=1536
+readonly disk_gb=6
+# A saved state fits only a disk of the same size, so that of the job's disk is fixed; both files are sparse.
+readonly job_disk_mb=768
+
+cache=${SBX_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sbx-ci}
+
+say() {
+	printf 'vm: %s\n' "$*" >&2
+}
+
+broken() {
+	say "$*"
+	exit "$exit_broken"
+}
+
+# suite GUEST prints the name that the mirror knows.
+suite() {
+	case $1 in
+	11) echo bullseye ;;
+	12) echo bookworm ;;
+	13) echo trixie ;;
+	testing) echo testing ;;
+	*) broken "no guest is called $1; there are: ${all_guests[*]}" ;;
+	esac
+}
+
+# hash_of FILE… prints 12 hexadecimal digits of their contents.
+hash_of() {
+	cat -- "$@" | sha256sum | cut -c1-12
+}
+
+# The tools of the host and the Debian package of each.
+readonly host_tools=(
+	qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap mke2fs:e2fsprogs
+	busybox:busybox-static modprobe:kmod cpio:cpio flock:util-linux xz:xz-utils zstd:zstd
+)
+
+missing_packages() {
+	local entry
+	for entry in "${host_tools[@]}"; do
+		PATH=$PATH:/usr/sbin:/sbin command -v "${entry%%:*}" >/dev/null || echo "${entry##*:}"
+	done
+	((EUID == 0)) || command -v fakeroot >/dev/null || echo fakeroot
+}
+
+# Root on Debian or Ubuntu gets what is missing; others are told.
+need_host_tools() {
+	local packages
+	mapfile -t packages < <(missing_packages)
+	PATH=$PATH:/usr/sbin:/sbin
+	((${#packages[@]} > 0)) || return 0
+	if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
+		broken "this host lacks packages: apt-get install ${packages[*]}"
+	fi
+	say "installing ${packages[*]}"
+	apt-get update -qq >&2 || broken "apt-get update does not work"
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null ||
+		broken "cannot install ${packages[*]}"
+}
+
+# scratch NAME makes a folder for one piece of work, locked so that sweep can tell the living from the dead,
+# and sets $scratch_dir to it. It goes when the script ends, or in the next sweep when the script was killed.
+scratch() {
+	mkdir -p "$cache/work"
+	sweep
+	scratch_dir=$(mktemp -d "$cache/work/$1.XXXXXX")
+	exec {scratch_lock}>"$scratch_dir/new-lock"
+	flock "$scratch_lock"
+	mv "$scratch_dir/new-lock" "$scratch_dir/lock"
+	trap 'end_scratch' EXIT
+	trap 'exit 130' INT
+	trap 'exit 143' TERM HUP
+}
+
+end_scratch() {
+	[[ -z ${qemu_pid-} ]] || stop_qemu
+	rm -rf --one-file-system "$scratch_dir"
+}
+
+# sweep removes the folders whose script was killed. The lock is tried from a file that may be gone by then.
+sweep() {
+	local dir
+	for dir in "$cache"/work/*/; do
+		[[ -e $dir/lock ]] || continue
+		if flock --nonblock "$dir/lock" true 2>/dev/null; then
+			rm -rf --one-file-system "$dir"
+		fi
+	done
+}
