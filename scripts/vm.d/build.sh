@@ -17,12 +17,23 @@ guest_dir() {
 	echo "$cache/guests/$1-$(hash_of "${files[@]}")"
 }
 
-# The Debian mirror that this host's apt knows; nothing on a host that is no Debian, where mmdebstrap's own is taken.
-debian_mirror() {
-	command -v apt-get >/dev/null || return 0
+# The Debian archive that apt's lists name, if any.
+archive_of_apt() {
 	# shellcheck disable=SC2016 # the dollars are apt's
 	apt-get indextargets --format '$(REPO_URI) $(ORIGIN) $(LABEL)' 'Created-By: Packages' 2>/dev/null |
-		sed -n 's/ Debian Debian$//p' | head -n 1
+		awk '$2 == "Debian" && $3 == "Debian" && !n++ { print $1 }'
+}
+
+# The Debian mirror that this host's apt knows; nothing on a host that is no Debian, where mmdebstrap's own is taken.
+debian_mirror() {
+	local found
+	command -v apt-get >/dev/null || return 0
+	found=$(archive_of_apt)
+	if [[ -z $found ]] && ((EUID == 0)); then
+		apt-get update -qq >&2 || true
+		found=$(archive_of_apt)
+	fi
+	echo "$found"
 }
 
 package_list() {
@@ -120,11 +131,20 @@ make_guest() {
 		make_parts '$scratch_dir/tree' '$out'"
 }
 
+# remove_superseded GUEST removes what older recipes made, unless it was used within a day: it may be another tree's.
+remove_superseded() {
+	find "$cache/guests" -mindepth 1 -maxdepth 1 -type d -name "$1-*" ! -path "$guest" -mmin +1440 \
+		-exec rm -rf --one-file-system {} +
+}
+
 # need_guest GUEST sets $guest to its folder, built when it was not there. Of two callers the second one waits.
 need_guest() {
 	local name=$1 lock start=$SECONDS
 	guest=$(guest_dir "$name")
-	[[ -e $guest/root.img ]] && return
+	if [[ -e $guest/root.img ]]; then
+		touch "$guest"
+		return
+	fi
 	need_host_tools
 	mkdir -p "$cache/guests"
 	exec {lock}>"$cache/guests/$name.lock"
@@ -133,9 +153,10 @@ need_guest() {
 		say "building $name"
 		rm -rf --one-file-system "$scratch_dir/guest" "$guest"
 		mkdir "$scratch_dir/guest"
-		make_guest "$name" "$scratch_dir/guest" || broken "cannot build $name"
+		make_guest "$name" "$scratch_dir/guest"
 		rm -rf --one-file-system "$scratch_dir/tree" "$scratch_dir/tree.tar"
 		mv "$scratch_dir/guest" "$guest"
+		remove_superseded "$name"
 		say "built $name in $((SECONDS - start)) s"
 	fi
 	exec {lock}>&-
