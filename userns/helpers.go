@@ -1,6 +1,7 @@
 package userns
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -104,19 +105,24 @@ func findTrusted(dirs []string, name string) (string, error) {
 		if err := unix.Stat(filepath.Dir(path), &parent); err != nil {
 			return "", fmt.Errorf("find %s: %w", path, err)
 		}
-		if !onlyRoot(&st) || !onlyRoot(&parent) {
-			return "", fmt.Errorf("use %s: %w", path, ErrUnsafe)
+		if err := cmp.Or(checkOnlyRoot(path, &st), checkOnlyRoot(filepath.Dir(path), &parent)); err != nil {
+			return "", fmt.Errorf("use %s: %w", path, err)
 		}
 		return path, nil
 	}
 	return "", fmt.Errorf("find %s: %w", name, ErrNotInstalled)
 }
 
-// onlyRoot reports whether the mode bits let nobody but root write. The group bits
-// also bound what an ACL can grant (acl(5), the mask entry).
-func onlyRoot(st *unix.Stat_t) bool {
+// checkOnlyRoot reports as [ErrUnsafe] mode bits that let anybody but root write. The
+// group bits also bound what an ACL can grant (acl(5), the mask entry). The owner is
+// in the text because in a user namespace without the host's root, where setuid bits
+// have no effect either, it reads 65534.
+func checkOnlyRoot(path string, st *unix.Stat_t) error {
 	group := st.Mode&unix.S_IWGRP != 0 && st.Gid != 0
-	return st.Uid == 0 && !group && st.Mode&unix.S_IWOTH == 0
+	if st.Uid == 0 && !group && st.Mode&unix.S_IWOTH == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: %s has owner %d, group %d, mode %04o", ErrUnsafe, path, st.Uid, st.Gid, st.Mode&0o7777)
 }
 
 // checkPrivileged reports as [ErrNotPrivileged] a file that execve(2) would start
