@@ -1,0 +1,80 @@
+package sbxtest
+
+import (
+	"encoding/json"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"testing"
+
+	"github.com/sbx-run/sbx/internal/probe"
+)
+
+// namespaceNames are the links in /proc/self/ns that a sandbox must not share.
+var namespaceNames = []string{"user", "pid", "mnt", "uts", "ipc", "net", "cgroup"}
+
+// HostFacts tells the probe what it must not find inside: it lays out a secret
+// file, listens on a port and an abstract socket, and notes the host's
+// namespaces and names. All of it ends with the test.
+func HostFacts(t testing.TB) probe.Facts {
+	t.Helper()
+	facts := probe.Facts{Namespaces: map[string]string{}, Secret: "host-secret-" + t.Name()}
+	for _, name := range namespaceNames {
+		link, err := os.Readlink("/proc/self/ns/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		facts.Namespaces[name] = link
+	}
+	var err error
+	if facts.Hostname, err = os.Hostname(); err != nil {
+		t.Fatal(err)
+	}
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts.UserName = me.Username
+	facts.Canary = filepath.Join(sharedHome(t), "canary-"+itoa(os.Getpid()))
+	if err := os.WriteFile(facts.Canary, []byte(facts.Secret), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tcp, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, ok := tcp.Addr().(*net.TCPAddr)
+	if !ok {
+		t.Fatalf("odd address %v", tcp.Addr())
+	}
+	facts.Port = address.Port
+	facts.Abstract = "sbxtest-" + itoa(os.Getpid()) + "-" + itoa(facts.Port)
+	abstract, err := net.Listen("unix", "@"+facts.Abstract)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		os.Remove(facts.Canary)
+		tcp.Close()
+		abstract.Close()
+	})
+	return facts
+}
+
+// Report runs the probe under sbx with the flags and returns its findings.
+func (s Sandbox) Report(t testing.TB, facts probe.Facts, flags ...string) []probe.Finding {
+	t.Helper()
+	text, err := json.Marshal(facts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"run"}, flags...)
+	args = append(args, Probe(t), "report", string(text))
+	result := s.MustRun(t, args...)
+	var findings []probe.Finding
+	if err := json.Unmarshal([]byte(result.Stdout), &findings); err != nil {
+		t.Fatalf("%v: %v", err, result)
+	}
+	return findings
+}
