@@ -1,5 +1,15 @@
 package rootfs
 
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
 // Via names the step of the search of ld.so(8) by which a library was found.
 type Via string
 
@@ -66,4 +76,179 @@ type Closure struct {
 	NotELF []string
 	// Refused are ELF files that cannot run on this machine: one [*ProgramError] each.
 	Refused []error
+}
+
+// Resolver finds the libraries that programs of one tree need, as the dynamic loader would find them there, by reading files and never by
+// running one. It keeps what it has read, so that one Resolver for many programs reads each library once; it must not outlive a change of the
+// tree and is not safe for concurrent use.
+//
+// The search is that of ld.so(8) without LD_LIBRARY_PATH and LD_PRELOAD, and that of musl for programs with musl's loader. Not covered, since
+// no header says it: libraries opened with dlopen(3), variants for particular processors (glibc-hwcaps; the plain library always stands
+// beside them) and whether a library is too old for a program (symbol versions).
+type Resolver struct {
+	tree *tree
+}
+
+// NewResolver makes a Resolver for a tree. A tree without /etc/ld.so.cache is searched as if ldconfig(8) had run: in the directories of
+// /etc/ld.so.conf as well.
+func NewResolver(root *Root) *Resolver {
+	t := newTree(View{Root: root})
+	t.source = true
+	return &Resolver{tree: t}
+}
+
+// Closure returns what the files, absolute paths in the tree, need together: programs as well as libraries (plug-ins). A file that cannot be
+// opened is an [fs.PathError] with its errno; one that is no ELF file or not for this machine is only listed.
+func (r *Resolver) Closure(files ...string) (Closure, error) {
+	b := closureBuilder{tree: r.tree, seen: make(map[string]bool)}
+	for _, name := range files {
+		f := r.tree.file(name)
+		switch {
+		case errors.Is(f.err, ErrNotELF):
+			b.NotELF = append(b.NotELF, name)
+		case errors.Is(f.err, ErrBadELF):
+			b.Refused = append(b.Refused, damagedProgram(name, f.err))
+		case f.err != nil:
+			return Closure{}, &fs.PathError{Op: "open", Path: name, Err: f.err}
+		case !f.elf.native():
+			b.Refused = append(b.Refused, foreignProgram(name, f.elf))
+		default:
+			if err := b.add(name, f); err != nil {
+				return Closure{}, err
+			}
+		}
+	}
+	return b.Closure, nil
+}
+
+// closureBuilder gathers the closures of several files.
+type closureBuilder struct {
+	Closure
+	tree *tree
+	seen map[string]bool // paths in Interps and Libs; names in Missing, with what needs them
+}
+
+func (b *closureBuilder) add(name string, f *libFile) error {
+	if len(f.elf.Needed) == 0 && f.elf.Interp == "" {
+		return nil
+	}
+	first := &object{elf: f.elf, file: f, at: place{outside: name, inside: name}}
+	if err := b.setOrigin(first); err != nil {
+		return err
+	}
+	l := load{
+		trees: []*tree{b.tree}, defaults: []*tree{b.tree},
+		interp: f.elf.Interp, musl: isMusl(f.elf.Interp) || needsMusl(f.elf),
+	}
+	var interp *object
+	if f.elf.Interp != "" {
+		at := place{outside: f.elf.Interp, inside: f.elf.Interp}
+		if file := b.tree.file(f.elf.Interp); isLoader(file) {
+			interp = &object{elf: file.elf, tree: b.tree, file: file, name: f.elf.Interp, at: at, loader: first, via: ViaInterp}
+			if err := b.take(&b.Interps, interp); err != nil {
+				return err
+			}
+		} else {
+			b.miss(MissingLibrary{Name: f.elf.Interp, NeededBy: name, Interp: true})
+		}
+	}
+	l.run(first, interp)
+	for _, o := range l.queue[1:] {
+		if err := b.take(&b.Libs, o); err != nil {
+			return err
+		}
+	}
+	for _, m := range l.missing {
+		b.miss(m)
+	}
+	return nil
+}
+
+// setOrigin finds the $ORIGIN of a file that is loaded first: that of a program is free of links (the kernel tells it by /proc/self/exe), that
+// of a library is not.
+func (b *closureBuilder) setOrigin(first *object) error {
+	dir := path.Dir(first.at.outside)
+	if first.elf.Interp != "" && first.elf.RPath+first.elf.RunPath != "" {
+		_, file, err := b.tree.view.walk(first.at.outside)
+		if err != nil {
+			return &fs.PathError{Op: "look up", Path: first.at.outside, Err: err}
+		}
+		dir = path.Dir(file)
+	}
+	first.origin = place{outside: dir, inside: dir}
+	return nil
+}
+
+// take adds a library to one of the lists, once per path.
+func (b *closureBuilder) take(list *[]Library, o *object) error {
+	if b.seen[o.path()] {
+		return nil
+	}
+	b.seen[o.path()] = true
+	lib, err := o.library()
+	if err != nil {
+		return err
+	}
+	lib.Inside = lib.Path
+	*list = append(*list, lib)
+	return nil
+}
+
+func (b *closureBuilder) miss(m MissingLibrary) {
+	if key := m.NeededBy + "\x00" + m.Name; !b.seen[key] {
+		b.seen[key] = true
+		b.Missing = append(b.Missing, m)
+	}
+}
+
+// library tells of a loaded library to the outside.
+func (o *object) library() (Library, error) {
+	links, file, err := o.tree.view.walk(o.path())
+	if err != nil {
+		return Library{}, &fs.PathError{Op: "look up", Path: o.path(), Err: err}
+	}
+	lib := Library{
+		Name: o.name, Path: o.path(), Inside: o.at.inside, Links: links, File: file,
+		Dev: o.file.dev, Ino: o.file.ino, Size: o.file.size, Via: o.via,
+	}
+	if o.loader != nil {
+		lib.NeededBy = o.loader.path()
+	}
+	return lib, nil
+}
+
+// Open opens the regular file of a library for reading in the tree that it was found in. It passes no link, and it must be the file that was
+// read: another one is an error with errno ESTALE.
+func (l *Library) Open(root *Root) (*os.File, error) {
+	fd, err := root.OpenFD(l.File, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: l.File, Err: err}
+	}
+	var st unix.Stat_t
+	if err = unix.Fstat(fd, &st); err == nil {
+		err = mustBeRegular(&st)
+	}
+	if err == nil && (st.Dev != l.Dev || st.Ino != l.Ino) {
+		err = unix.ESTALE
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return nil, &fs.PathError{Op: "open", Path: l.File, Err: err}
+	}
+	return os.NewFile(uintptr(fd), l.File), nil
+}
+
+// isLoader is true for a file that the kernel of this machine can start as PT_INTERP.
+func isLoader(f *libFile) bool {
+	return f.err == nil && f.elf.native() && (f.elf.Type == elfTypeDyn || f.elf.Type == elfTypeExec)
+}
+
+// needsMusl is true for a library that is linked against musl by its own soname, as Alpine does it.
+func needsMusl(e *ELF) bool {
+	for _, name := range e.Needed {
+		if strings.HasPrefix(name, "libc.musl-") {
+			return true
+		}
+	}
+	return false
 }

@@ -111,46 +111,50 @@ func (v *View) linkAt(path string) (target string, isLink bool, err error) {
 	return target, true, err
 }
 
-// openPath opens what stands at path, after links, with O_PATH.
-func (v *View) openPath(path string) (int, error) {
+// resolve says where a path of the view lies. Without mounts the kernel does the whole lookup when the file is opened.
+func (v *View) resolve(path string) (root *Root, at string, err error) {
 	if len(v.Binds) == 0 {
-		return v.Root.OpenFD(path, unix.O_PATH, 0)
+		return v.Root, path, nil
 	}
 	_, file, err := v.walk(path)
 	if err != nil {
-		return -1, err
+		return nil, "", err
 	}
-	root, at := v.locate(file)
-	return root.OpenFD(at, unix.O_PATH, 0)
+	root, at = v.locate(file)
+	return root, at, nil
 }
 
 // stat returns the status of what stands at path, after links. Errors are bare errnos.
 func (v *View) stat(path string) (st unix.Stat_t, err error) {
-	fd, err := v.openPath(path)
+	root, at, err := v.resolve(path)
 	if err != nil {
 		return st, err
 	}
+	return st, statIn(root, at, &st)
+}
+
+func statIn(root *Root, at string, st *unix.Stat_t) error {
+	fd, err := root.OpenFD(at, unix.O_PATH, 0)
+	if err != nil {
+		return err
+	}
 	defer func() { _ = unix.Close(fd) }()
-	return st, unix.Fstat(fd, &st)
+	return unix.Fstat(fd, st)
 }
 
 // openRegular opens a regular file for reading, after links. It looks before it opens: merely opening some devices has an effect (a watchdog
 // starts to count), and the path may come out of a hostile ELF header while root runs the program. O_NONBLOCK is for the race in which a fifo
 // comes between. Errors are bare errnos: EISDIR for a directory, EINVAL for anything else that is not a regular file.
 func (v *View) openRegular(path string) (fd int, st unix.Stat_t, err error) {
-	if st, err = v.stat(path); err == nil {
+	root, at, err := v.resolve(path)
+	if err != nil {
+		return -1, st, err
+	}
+	if err = statIn(root, at, &st); err == nil {
 		err = mustBeRegular(&st)
 	}
 	if err != nil {
 		return -1, st, err
-	}
-	root, at := v.Root, path
-	if len(v.Binds) > 0 {
-		_, file, err := v.walk(path)
-		if err != nil {
-			return -1, st, err
-		}
-		root, at = v.locate(file)
 	}
 	fd, err = root.OpenFD(at, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {

@@ -1,0 +1,106 @@
+package rootfs
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// copyChunk is the size of one read and write in bytes: large enough that the calls cost nothing, small enough for the processor's cache.
+const copyChunk = 512 << 10
+
+// ErrProgramChanged says that a program was written to while it was copied, so that the copy is neither the old one nor the new one.
+var ErrProgramChanged = errors.New("the file changed while it was copied")
+
+// CopyTo writes the program to dst, at its current offset, and returns the SHA-256 of the written bytes in hex. It reads by the descriptor that
+// was opened, each byte once: what is hashed is what is written. A program whose size, time of change or content length is no longer what
+// [OpenProgram] saw is [ErrProgramChanged]; dst is then to be thrown away. The mode of dst is left to the caller.
+func (p *Program) CopyTo(dst *os.File) (sha256hex string, err error) {
+	sum := sha256.New()
+	if err := p.copyHashed(dst, sum); err != nil {
+		return "", fmt.Errorf("copy %s: %w", shown(p.Path), err)
+	}
+	return hex.EncodeToString(sum.Sum(nil)), nil
+}
+
+func (p *Program) copyHashed(dst *os.File, sum hash.Hash) error {
+	fd := int(p.File.Fd())
+	if p.Size <= copyChunk {
+		buf := make([]byte, p.Size)
+		if err := p.readChunk(fd, buf, 0); err != nil {
+			return err
+		}
+		sum.Write(buf)
+		if _, err := dst.Write(buf); err != nil {
+			return err
+		}
+		return p.unchanged(fd)
+	}
+
+	// Hashing and copying cost about the same, so the hash of a chunk is taken while the chunk is written.
+	var bufs [2][]byte
+	bufs[0], bufs[1] = make([]byte, copyChunk), make([]byte, copyChunk)
+	chunks, hashed := make(chan []byte), make(chan struct{})
+	go func() {
+		for chunk := range chunks {
+			sum.Write(chunk)
+			hashed <- struct{}{}
+		}
+		close(hashed)
+	}()
+	err := p.copyChunks(fd, dst, bufs, chunks, hashed)
+	close(chunks)
+	<-hashed
+	if err != nil {
+		return err
+	}
+	return p.unchanged(fd)
+}
+
+// copyChunks reads each chunk, hands it to the hashing goroutine and writes it meanwhile.
+func (p *Program) copyChunks(fd int, dst *os.File, bufs [2][]byte, chunks chan<- []byte, hashed <-chan struct{}) error {
+	for off, i := int64(0), 0; off < p.Size; i++ {
+		chunk := bufs[i%2][:min(copyChunk, p.Size-off)]
+		if err := p.readChunk(fd, chunk, off); err != nil {
+			return err
+		}
+		chunks <- chunk
+		_, err := dst.Write(chunk)
+		<-hashed
+		if err != nil {
+			return err
+		}
+		off += int64(len(chunk))
+	}
+	return nil
+}
+
+func (p *Program) readChunk(fd int, buf []byte, off int64) error {
+	n, err := fdReader(fd).ReadAt(buf, off)
+	if n < len(buf) && (err == nil || !isErrno(err)) {
+		return ErrProgramChanged
+	}
+	return err
+}
+
+func isErrno(err error) bool {
+	var errno unix.Errno
+	return errors.As(err, &errno)
+}
+
+// unchanged compares the file with what OpenProgram saw.
+func (p *Program) unchanged(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Size != p.Size || st.Mtim != p.mtime {
+		return ErrProgramChanged
+	}
+	return nil
+}
