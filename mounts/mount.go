@@ -20,7 +20,7 @@ const (
 	Device   Kind = "device"   // one character device of the host
 	Mask     Kind = "mask"     // an empty read-only file or directory hides the target
 	ReadOnly Kind = "readonly" // the target, bound on itself read-only
-	File     Kind = "file"     // a generated file, read-only unless Mode has write bits and ReadOnly is false
+	File     Kind = "file"     // a small generated file, kept in the private tmpfs
 	Symlink  Kind = "symlink"  // a symbolic link
 	Dir      Kind = "dir"      // a directory of the root, no mount
 )
@@ -39,8 +39,9 @@ type Mount struct {
 	Ino uint64 `json:"ino,omitempty"`
 	// Target is the absolute, clean path inside.
 	Target string `json:"target"`
-	// ReadOnly applies to a bind and everything below it. A tmpfs is made
-	// read-only by Finish, after later entries have been created in it.
+	// ReadOnly applies to a bind and everything below it, and to a file. A
+	// tmpfs or scratch directory becomes read-only in Finish only, after
+	// later entries have been made in it.
 	ReadOnly bool `json:"readOnly,omitempty"`
 	NoExec   bool `json:"noExec,omitempty"`
 	// Directory says that the source of a bind, or the target of a mask, is

@@ -1,0 +1,127 @@
+package mounts
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+)
+
+// Finish makes the new root the root of the process and its namespace, takes
+// the private tmpfs out of sight (its scratch directories and files live on),
+// makes read-only what has to be, and verifies that each target is the mount
+// that was put there and that the namespace holds nothing else. The working
+// directory is / afterwards.
+func (b *Builder) Finish() error {
+	if b.phase != attaching {
+		return errOrder("Finish before Pivot")
+	}
+	for fd := range b.taken {
+		return fmt.Errorf("mounts: %s was taken and never attached: %w", quote(fd), unix.EINVAL)
+	}
+	for i := range b.placed {
+		p := &b.placed[i]
+		if !p.readOnly {
+			continue
+		}
+		fd := p.fd
+		if p.target == "/" {
+			fd = b.root
+		}
+		if err := b.restrict(fd, unix.MOUNT_ATTR_RDONLY, false); err != nil {
+			return fmt.Errorf("%s: make read-only: %w", p.text, err)
+		}
+		p.release()
+	}
+	if err := pivot(b.root); err != nil {
+		return fmt.Errorf("enter the new root: %w", err)
+	}
+	b.phase = finished
+	b.restoreUmask()
+	if err := b.verifyTargets(); err != nil {
+		return err
+	}
+	return b.verifyTable()
+}
+
+// verifyTargets holds that each path leads to the mount that was put there:
+// none was hidden by a later entry or went elsewhere (CVE-2021-30465).
+func (b *Builder) verifyTargets() error {
+	for _, p := range b.placed {
+		id, isRoot, err := mountIDAt(unix.AT_FDCWD, p.target, 0)
+		if err != nil {
+			return fmt.Errorf("%s: look at the result: %w", p.text, err)
+		}
+		if id == p.id && isRoot {
+			continue
+		}
+		by := "something else"
+		if i, ours := b.byID[id]; ours {
+			by = fmt.Sprintf("%q", b.placed[i].text)
+		}
+		return fmt.Errorf("%s: target is hidden by %s: %w", p.text, by, unix.ESTALE)
+	}
+	return nil
+}
+
+// verifyTable reads the mount table once, from the private procfs: every
+// mount must be one of ours or lie below a bind, be nosuid and, devices apart,
+// nodev.
+func (b *Builder) verifyTable() error {
+	table, err := b.mountTable()
+	if err != nil {
+		return err
+	}
+	parents := make(map[int]int, len(table))
+	for _, m := range table {
+		parents[m.ID] = m.Parent
+	}
+	for _, m := range table {
+		p, err := b.origin(m.ID, parents)
+		if err != nil {
+			return fmt.Errorf("verify the mount on %s: %w", quote(m.Mountpoint), err)
+		}
+		if err := verifyFlags(m, p.device); err != nil {
+			return fmt.Errorf("%s: verify the mount on %s: %w", p.text, quote(m.Mountpoint), err)
+		}
+	}
+	return nil
+}
+
+var errUnexpected = errors.New("a mount that is not in the table")
+
+// origin returns the entry that a mount comes from.
+func (b *Builder) origin(id int, parents map[int]int) (*placed, error) {
+	if i, ours := b.byID[uint64(id)]; ours {
+		return &b.placed[i], nil
+	}
+	// What was mounted below the host's directory came along with it.
+	for steps := 0; steps <= len(parents); steps++ {
+		parent, known := parents[id]
+		if !known {
+			break
+		}
+		if i, ours := b.byID[uint64(parent)]; ours {
+			if b.placed[i].tree {
+				return &b.placed[i], nil
+			}
+			break
+		}
+		id = parent
+	}
+	return nil, errUnexpected
+}
+
+func verifyFlags(m *mountinfo.Info, device bool) error {
+	nosuid, nodev := false, device
+	for option := range strings.SplitSeq(m.Options, ",") {
+		nosuid = nosuid || option == "nosuid"
+		nodev = nodev || option == "nodev"
+	}
+	if !nosuid || !nodev {
+		return fmt.Errorf("it is not nosuid and nodev (%s): %w", m.Options, unix.EPERM)
+	}
+	return nil
+}
