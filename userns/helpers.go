@@ -171,7 +171,7 @@ func hasFileCapability(path string, capability int) bool {
 // Errors are a [HelperError] where a helper refused, or wrap [ErrNotChild],
 // [ErrBadMap], [ErrMapDiffers], or the errno.
 func (h Helpers) Write(pid int, uid, gid Map) error {
-	target, err := openChild(pid, uid, gid)
+	target, err := openChild(hostProc, pid, uid, gid)
 	if err != nil {
 		return err
 	}

@@ -33,7 +33,17 @@ var (
 // The child must be unreaped, as for [Helpers.Write]. Errors wrap the errno,
 // [ErrNotChild], [ErrBadMap] or [ErrMapDiffers].
 func WriteDirect(pid int, uid, gid Map, denySetgroups bool) error {
-	target, err := openChild(pid, uid, gid)
+	return WriteDirectIn(hostProc, pid, uid, gid, denySetgroups)
+}
+
+// hostProc is the procfs of the mount namespace, as a directory for openat(2).
+const hostProc = -1
+
+// WriteDirectIn is [WriteDirect] through the procfs that is open as proc, for a
+// process whose /proc was made for somebody else: pid 1 of a sandbox keeps one of
+// its own, for the payload's has masks and is what the payload sees (CVE-2025-52881).
+func WriteDirectIn(proc, pid int, uid, gid Map, denySetgroups bool) error {
+	target, err := openChild(proc, pid, uid, gid)
 	if err != nil {
 		return err
 	}
@@ -56,7 +66,7 @@ func WriteDirect(pid int, uid, gid Map, denySetgroups bool) error {
 // namespace, with those that were meant, and wraps [ErrMapDiffers] if they are
 // others. The caller must know that the pid is still that of the process he means.
 func ReadBack(pid int, uid, gid Map) error {
-	target, err := openProcess(pid)
+	target, err := openProcess(hostProc, pid)
 	if err != nil {
 		return err
 	}
@@ -67,7 +77,7 @@ func ReadBack(pid int, uid, gid Map) error {
 // OwnMaps reads the maps of the namespace this process is in, as its parent
 // namespace sees them. In the initial one both are "0 0 4294967295".
 func OwnMaps() (uid, gid Map, err error) {
-	self, err := openProcess(unix.Getpid())
+	self, err := openProcess(hostProc, unix.Getpid())
 	if err != nil {
 		return nil, nil, err
 	}
@@ -88,11 +98,11 @@ type process struct {
 }
 
 // openChild checks the maps and the pid before anything is done.
-func openChild(pid int, uid, gid Map) (process, error) {
+func openChild(proc, pid int, uid, gid Map) (process, error) {
 	if err := errors.Join(uid.Validate(), gid.Validate()); err != nil {
 		return process{}, fmt.Errorf("write id maps of process %d: %w", pid, err)
 	}
-	target, err := openProcess(pid)
+	target, err := openProcess(proc, pid)
 	if err != nil {
 		return process{}, err
 	}
@@ -124,9 +134,13 @@ func checkChild(pid int) error {
 
 // openProcess refuses a /proc that is something else than procfs: a directory of
 // that name with a uid_map in it would make every comparison true.
-func openProcess(pid int) (process, error) {
+func openProcess(proc, pid int) (process, error) {
 	path := "/proc/" + strconv.Itoa(pid)
-	dir, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	name := path
+	if proc >= 0 {
+		name = strconv.Itoa(pid)
+	}
+	dir, err := unix.Openat(proc, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return process{}, fmt.Errorf("open %s: %w", path, err)
 	}
