@@ -12,7 +12,6 @@ recipe_files() {
 
 guest_dir() {
 	local files
-	suite "$1" >/dev/null
 	mapfile -t files < <(recipe_files)
 	echo "$cache/guests/$1-$(hash_of "${files[@]}")"
 }

@@ -89,14 +89,11 @@ follow() {
 			job_status=${line#exit }
 			break
 			;;
-		broken:\ *)
-			say "${line#broken: }"
-			break
-			;;
+		note:\ *) say "${line#note: }" ;;
+		broken:\ *) broken "${line#broken: }" ;;
 		esac
 	done
 	stop_qemu
-	[[ -z ${saved_terminal-} ]] || stty "$saved_terminal"
 	[[ -z $job_status ]] || return 0
 	if [[ $line == timeout ]] && ((started)); then
 		say "the command did not end within $job_limit s"
