@@ -3,7 +3,22 @@ package rootfs
 import (
 	"context"
 	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
 	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The files of an image beside its tree.
+const (
+	imageFile = "image.json"
+	ownerFile = "owner.json"
+
+	stagingPrefix = ".staging-"
 )
 
 // Image is a current image, held against removal until Close.
@@ -22,27 +37,254 @@ func (i *Image) Close() error { return errors.Join(i.Tree.Close(), i.Lock.Close(
 
 // FindImage gives the current image for the request, or an error that is
 // ErrNoImage and says why. "Current" is decided by a stamp of the host's
-// directories (tens of microseconds); only when that differs are all sources
-// compared, and the stamp is refreshed when they are the same after all.
+// directories and libraries (tens of microseconds); only when that differs are
+// all sources compared (tens of milliseconds), and the stamp is refreshed when
+// they are the same after all.
 func (s *Store) FindImage(ctx context.Context, req ImageRequest) (*Image, error) {
-	return nil, ErrNoImage
+	if err := checkName("image", req.Name); err != nil {
+		return nil, err
+	}
+	dir, err := openDir(s.images, req.Name)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("find image %s: %w: it was never made", req.Name, ErrNoImage)
+	} else if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	host, err := OpenRoot(req.hostPath())
+	if err != nil {
+		return nil, err
+	}
+	defer host.Close()
+	candidates, err := keysOf(dir, req.Owner)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range candidates {
+		img, err := holdImage(dir, key)
+		if err != nil {
+			continue // being removed
+		}
+		if img.fits(req) && sameStamp(host, img.Stamp) {
+			return img, nil
+		}
+		img.Close()
+	}
+	return findChanged(ctx, req, dir, host, len(candidates))
+}
+
+// findChanged is the slow half of FindImage: it looks at every source.
+func findChanged(ctx context.Context, req ImageRequest, dir *os.File, host *Root, made int) (*Image, error) {
+	if made == 0 {
+		return nil, fmt.Errorf("find image %s: %w: none for this kind of id map", req.Name, ErrNoImage)
+	}
+	c, err := look(ctx, host, req.Name)
+	if err != nil {
+		return nil, err
+	}
+	img, err := holdImage(dir, c.key(req.Owner))
+	if err != nil || !img.fits(req) {
+		if err == nil {
+			img.Close()
+		}
+		return nil, fmt.Errorf("find image %s: %w: the host's programs or libraries have changed since it was made",
+			req.Name, ErrNoImage)
+	}
+	if err := img.refresh(dir, makeStamp(host, c.stamped)); err != nil {
+		img.Close()
+		return nil, err
+	}
+	return img, nil
+}
+
+// refresh writes a new stamp. A store that cannot be written to is no reason to
+// refuse an image that is there and right.
+func (i *Image) refresh(dir *os.File, stamp string) error {
+	own, err := openDir(dir, i.Key)
+	if err != nil {
+		return err
+	}
+	defer own.Close()
+	i.Stamp = stamp
+	err = writeJSON(own, imageFile, i.ImageInfo)
+	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return nil
+	}
+	return err
 }
 
 // InspectImage is FindImage for a dry run: it locks, creates and refreshes
 // nothing. The error is ErrNoImage when a build would be needed.
 func InspectImage(ctx context.Context, req ImageRequest) (ImageInfo, error) {
-	return ImageInfo{}, ErrNoImage
+	missing := fmt.Errorf("find image %s: %w", req.Name, ErrNoImage)
+	s, err := openExisting(req.Store)
+	if errors.Is(err, unix.ENOENT) {
+		return ImageInfo{}, missing
+	} else if err != nil {
+		return ImageInfo{}, err
+	}
+	defer s.Close()
+	dir, err := openDir(s.images, req.Name)
+	if err != nil {
+		return ImageInfo{}, missing
+	}
+	defer dir.Close()
+	host, err := OpenRoot(req.hostPath())
+	if err != nil {
+		return ImageInfo{}, err
+	}
+	defer host.Close()
+	candidates, err := keysOf(dir, req.Owner)
+	if err != nil || len(candidates) == 0 {
+		return ImageInfo{}, errors.Join(missing, err)
+	}
+	var digestKey string
+	for _, key := range candidates {
+		info, err := readInfo(dir, key)
+		if err != nil || !info.fits(req) {
+			continue
+		}
+		if sameStamp(host, info.Stamp) {
+			return info, nil
+		}
+		if digestKey == "" {
+			c, err := look(ctx, host, req.Name)
+			if err != nil {
+				return ImageInfo{}, err
+			}
+			digestKey = c.key(req.Owner)
+		}
+		if key == digestKey {
+			return info, nil
+		}
+	}
+	return ImageInfo{}, missing
 }
 
-// Build makes the image of the request if there is no current one, and
-// moves older ones that nothing uses to the trash. It runs in a worker: a
-// process of U1 that is id 0 there, with the capabilities of U1, in the host's
-// mount tree or a copy of it. Any number of processes may call it at once: one
-// works, the others wait (StageWait) and find the result. progress may be nil;
-// it is called from one goroutine at a time, some ten times a second.
-//
-// A Build that is killed leaves a staging directory which no run ever uses and
-// which Collect finds.
-func Build(ctx context.Context, req ImageRequest, progress func(Progress)) error {
-	return errors.ErrUnsupported
+// holdImage opens one image with a shared lock. An image that is renamed to the
+// trash at the same moment is ENOENT.
+func holdImage(dir *os.File, key string) (*Image, error) {
+	own, err := openDir(dir, key)
+	if err != nil {
+		return nil, err
+	}
+	defer own.Close()
+	lock, err := openLock(own, lockFile, 0)
+	if err != nil {
+		return nil, err
+	}
+	img := &Image{Path: filepath.Join(own.Name(), treeDir), Lock: lock}
+	err = flock(lock, unix.LOCK_SH|unix.LOCK_NB)
+	if err == nil {
+		err = inPlace(dir, key, own)
+	}
+	if err == nil {
+		err = readJSON(own, imageFile, &img.ImageInfo)
+	}
+	if err == nil && img.Key != key {
+		err = fmt.Errorf("read %s: %w", filepath.Join(own.Name(), imageFile), unix.EINVAL)
+	}
+	if err == nil {
+		img.Tree, err = openTree(own)
+	}
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return img, nil
+}
+
+func openTree(own *os.File) (*os.File, error) {
+	fd, err := unix.Openat(int(own.Fd()), treeDir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", filepath.Join(own.Name(), treeDir), err)
+	}
+	return os.NewFile(uintptr(fd), filepath.Join(own.Name(), treeDir)), nil
+}
+
+// inPlace checks that the directory still has its name.
+func inPlace(dir *os.File, key string, own *os.File) error {
+	var there, here unix.Stat_t
+	if err := unix.Fstatat(int(dir.Fd()), key, &there, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err
+	}
+	if err := unix.Fstat(int(own.Fd()), &here); err != nil {
+		return err
+	}
+	if there.Dev != here.Dev || there.Ino != here.Ino {
+		return unix.ENOENT
+	}
+	return nil
+}
+
+func readInfo(dir *os.File, key string) (ImageInfo, error) {
+	var info ImageInfo
+	own, err := openDir(dir, key)
+	if err != nil {
+		return info, err
+	}
+	defer own.Close()
+	return info, readJSON(own, imageFile, &info)
+}
+
+// fits reports whether an image was made by this version of the lists, for
+// these ids.
+func (i *ImageInfo) fits(req ImageRequest) bool {
+	return i.Format == imageFormat && i.Name == req.Name && i.Maker == maker(req.Name) &&
+		i.Owner.Single == req.Owner.Single &&
+		i.Owner.HostUID == req.Owner.HostUID && i.Owner.HostGID == req.Owner.HostGID
+}
+
+func (r ImageRequest) hostPath() string {
+	if r.Host == "" {
+		return "/"
+	}
+	return r.Host
+}
+
+// variant is the first half of a key.
+func (o Ownership) variant() string {
+	if o.Single {
+		return "single-"
+	}
+	return "mapped-"
+}
+
+// key names the image that these contents make for this owner.
+func (c *contents) key(o Ownership) string {
+	sum := fnv.New64a()
+	fmt.Fprintf(sum, "%d %d %s", o.HostUID, o.HostGID, c.digest)
+	return fmt.Sprintf("%s%s%016x", o.variant(), c.digest, sum.Sum64())
+}
+
+// maker identifies the data by which an image is made; other lists or generated
+// texts make other images of the same host.
+func maker(name string) uint64 {
+	sum := fnv.New64a()
+	list := ""
+	switch name {
+	case ImageBase:
+		list = baseList
+	case ImageHost:
+		list = hostList
+	}
+	for _, text := range [...]string{list, nsswitchConf, resolvConf, profile, bashrc} {
+		_, _ = io.WriteString(sum, text) // a hash takes everything
+	}
+	return sum.Sum64()
+}
+
+// keysOf lists the images of one variant in dir, the images of one name.
+func keysOf(dir *os.File, o Ownership) ([]string, error) {
+	names, err := listNames(dir)
+	if err != nil {
+		return nil, err
+	}
+	keys := names[:0]
+	for _, name := range names {
+		if strings.HasPrefix(name, o.variant()) {
+			keys = append(keys, name)
+		}
+	}
+	return keys, nil
 }

@@ -3,20 +3,38 @@ package rootfs
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
+	"path/filepath"
 	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The files of a sandbox. The trees (upper, work, tree) lie beside them.
+const (
+	lockFile  = "lock"
+	stateFile = "state.json"
+	upperDir  = "upper"
+	workDir   = "work"
+	treeDir   = "tree"
+
+	// guardFile is the lock of the whole sandboxes directory: shared while one
+	// is made, exclusive while leftovers are sought, so that a sandbox whose
+	// lock is not taken yet is never mistaken for one of a crashed run.
+	guardFile = ".lock"
 )
 
 // SandboxState is what state.json of a sandbox says. It lies beside the trees,
 // where no payload can write.
 type SandboxState struct {
-	ID      string    `json:"id"`
+	ID      string    `json:"id"` // 12 hexadecimal digits
 	Created time.Time `json:"created"`
 	Owner   Ownership `json:"owner"`
 	Image   string    `json:"image,omitempty"` // name, or the path of a DIR image
 	Key     string    `json:"key,omitempty"`
 	Copy    string    `json:"copy,omitempty"` // how the copy was made
-	Name    string    `json:"name,omitempty"` // the user's own name for it
+	Name    string    `json:"name,omitempty"` // the user's own name for it, ValidName
 	// Keep excludes the sandbox from Collect.
 	Keep bool `json:"keep,omitempty"`
 	// Extra is for the caller; it is stored and handed back unread.
@@ -35,42 +53,168 @@ type Sandbox struct {
 // NewSandbox creates sandboxes/<id> with its lock and state.json. state.ID and
 // state.Created are filled in.
 func (s *Store) NewSandbox(state SandboxState) (*Sandbox, error) {
-	return nil, errors.ErrUnsupported
+	if state.Name != "" {
+		if err := checkName("sandbox", state.Name); err != nil {
+			return nil, err
+		}
+	}
+	guard, err := openLock(s.sandboxes, guardFile, unix.O_CREAT)
+	if err != nil {
+		return nil, err
+	}
+	defer guard.Close()
+	if err := flock(guard, unix.LOCK_SH); err != nil {
+		return nil, err
+	}
+	state.ID, err = randomID(6)
+	if err != nil {
+		return nil, err
+	}
+	state.Created = time.Now().UTC()
+	b := &Sandbox{State: state, Path: filepath.Join(s.path, sandboxesDir, state.ID), store: s}
+	if b.Dir, err = makeDir(s.sandboxes, state.ID, 0o700); err != nil {
+		return nil, err
+	}
+	if b.Lock, err = openLock(b.Dir, lockFile, unix.O_CREAT|unix.O_EXCL); err == nil {
+		if err = flock(b.Lock, unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			err = b.Save()
+		}
+	}
+	if err != nil {
+		b.Close()
+		return nil, errors.Join(err, RemoveTree(s.sandboxes, state.ID))
+	}
+	return b, nil
 }
 
-// OpenSandbox takes hold of the kept sandbox with this id (or name); one that
-// a run holds is EWOULDBLOCK.
-func (s *Store) OpenSandbox(id string) (*Sandbox, error) { return nil, errors.ErrUnsupported }
+// OpenSandbox takes hold of the sandbox with this id or name; one that a run
+// holds is EWOULDBLOCK, none at all ENOENT.
+func (s *Store) OpenSandbox(id string) (*Sandbox, error) {
+	if err := checkName("sandbox", id); err != nil {
+		return nil, err
+	}
+	b, err := s.holdSandbox(id)
+	if !errors.Is(err, unix.ENOENT) {
+		return b, err
+	}
+	states, err := s.Sandboxes()
+	if err != nil {
+		return nil, err
+	}
+	for _, st := range states {
+		if st.Name == id {
+			return s.holdSandbox(st.ID)
+		}
+	}
+	return nil, fmt.Errorf("open sandbox %s: %w", id, explain(unix.ENOENT, "no such sandbox"))
+}
+
+// Sandboxes lists the states of all sandboxes, of running and kept ones alike.
+// One that is being made or removed is left out.
+func (s *Store) Sandboxes() ([]SandboxState, error) {
+	names, err := listNames(s.sandboxes)
+	if err != nil {
+		return nil, err
+	}
+	var states []SandboxState
+	for _, name := range names {
+		dir, err := openDir(s.sandboxes, name)
+		if err != nil {
+			continue
+		}
+		var st SandboxState
+		if readJSON(dir, stateFile, &st) == nil && st.ID == name {
+			states = append(states, st)
+		}
+		dir.Close()
+	}
+	return states, nil
+}
+
+// holdSandbox opens and locks one by its directory name. A missing or broken
+// state.json leaves the zero State.
+func (s *Store) holdSandbox(id string) (*Sandbox, error) {
+	dir, err := openDir(s.sandboxes, id)
+	if err != nil {
+		return nil, err
+	}
+	b := &Sandbox{Path: dir.Name(), Dir: dir, store: s}
+	if b.Lock, err = openLock(dir, lockFile, 0); err == nil {
+		err = flock(b.Lock, unix.LOCK_EX|unix.LOCK_NB)
+	}
+	if err == nil {
+		err = readJSON(dir, stateFile, &b.State)
+	}
+	if err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
 
 // Save writes State to state.json, atomically.
-func (b *Sandbox) Save() error { return errors.ErrUnsupported }
+func (b *Sandbox) Save() error { return writeJSON(b.Dir, stateFile, b.State) }
 
-// Close lets go of the sandbox and leaves its files.
-func (b *Sandbox) Close() error { return nil }
+// Close lets go of the sandbox and leaves its files. Without State.Keep the
+// next Collect takes them.
+func (b *Sandbox) Close() error {
+	err := b.Dir.Close()
+	if b.Lock != nil {
+		err = errors.Join(err, b.Lock.Close())
+	}
+	return err
+}
 
 // Discard moves the sandbox to the trash, lets go of it and deletes it. Call it
-// when nothing runs in it any more. When files of other owners are left the
-// error is ErrNeedsMap: give the Leftover to EmptyTrash in a worker.
-func (b *Sandbox) Discard() (*Leftover, error) { return nil, errors.ErrUnsupported }
+// when nothing runs in it and nothing of it is mounted any more. When files of
+// other owners are left, the Leftover is not nil: give it to EmptyTrash in a
+// worker that has its id map.
+func (b *Sandbox) Discard() (*Leftover, error) {
+	name, err := b.store.toTrash(b.store.sandboxes, b.State.ID)
+	if err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	if err := b.Close(); err != nil {
+		return nil, err
+	}
+	err = emptyEntry(b.store.trashcan, name)
+	if errors.Is(err, ErrNeedsMap) {
+		return &Leftover{Trash: name, Owner: b.State.Owner}, nil
+	}
+	return nil, err
+}
 
 // PrepareOverlay makes upper and work for an overlay mount in the sandbox
 // directory dir. It runs in U1 (pid 1 or a worker), because upper becomes the
-// root directory and must belong to root inside.
-func PrepareOverlay(dir *os.File, owner Ownership) error { return errors.ErrUnsupported }
-
-// Leftover is something in the trash that only the id map may delete.
-type Leftover struct {
-	Trash string    `json:"trash"` // name below trash/
-	Owner Ownership `json:"owner"` // the id map to delete it under
+// root directory and must belong to root inside, mode 0755.
+func PrepareOverlay(dir *os.File, owner Ownership) error {
+	return prepare(dir, owner, upperDir, workDir)
 }
 
-// Collect removes what crashed runs left: sandboxes, staging directories and
-// trash whose lock is free, and old images that nothing uses. What it may not
-// delete it moves to the trash and returns, for EmptyTrash in a worker. It
-// never waits for a lock. The usual case, nothing to do, takes tens of
-// microseconds.
-func (s *Store) Collect() ([]Leftover, error) { return nil, nil }
+// PrepareTree makes an empty tree for CopyTree in the sandbox directory dir and
+// opens it. It runs in U1 for the same reason as PrepareOverlay.
+func PrepareTree(dir *os.File, owner Ownership) (*os.File, error) {
+	if err := prepare(dir, owner, treeDir); err != nil {
+		return nil, err
+	}
+	return openDir(dir, treeDir)
+}
 
-// EmptyTrash deletes the named things in the trash of the store at path. It
-// runs in a worker that has the id map of each.
-func EmptyTrash(path string, names ...string) error { return errors.ErrUnsupported }
+func prepare(dir *os.File, owner Ownership, names ...string) error {
+	for _, name := range names {
+		f, err := makeDir(dir, name, 0o755)
+		if err != nil {
+			return err
+		}
+		// The work directory stays with the mounter: overlayfs uses it with
+		// the mounter's ids, and so the plain user can remove it.
+		if !owner.Single && name != workDir {
+			err = unix.Fchown(int(f.Fd()), owner.UID, owner.GID)
+		}
+		f.Close()
+		if err != nil {
+			return fmt.Errorf("set owner of %s: %w", f.Name(), err)
+		}
+	}
+	return nil
+}

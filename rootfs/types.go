@@ -65,6 +65,7 @@ var ErrNeedsMap = errors.New("files of other ids are in the way")
 // image.json beside the tree, written last.
 type ImageInfo struct {
 	Format  int       `json:"format"`
+	Maker   uint64    `json:"maker"` // of the lists it was made by
 	Name    string    `json:"name"`
 	Key     string    `json:"key"`
 	Owner   Ownership `json:"owner"`
