@@ -129,7 +129,7 @@ func (e *ELF) foreign() string {
 	case e.Bits == 32:
 		return fmt.Sprintf("a 32-bit program for %s, this machine is %s", name, own)
 	case e.Machine == nativeELF():
-		return fmt.Sprintf("for a %s of the other byte order", name)
+		return fmt.Sprintf("for %s with the other byte order", name)
 	default:
 		return fmt.Sprintf("for %s, this machine is %s", name, own)
 	}
