@@ -1,0 +1,262 @@
+package mounts
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Bounds of Guard's look at the tree.
+const (
+	guardDepth   = 4     // levels below the top
+	guardEntries = 20000 // names that are read
+	guardMounts  = 256   // mounts that are asked for
+)
+
+// Guarded is what Guard found in a tree that is to be shared read-write.
+type Guarded struct {
+	// Mounts keep what the host's programs obey read-only, and pin each
+	// directory on the way to it as a mount of its own: otherwise it could be
+	// renamed and another one be put in its place.
+	Mounts []Mount `json:"mounts,omitempty"`
+	// Missing names can be covered only when they exist.
+	Missing []Placeholder `json:"missing,omitempty"`
+	// Unprotected says, a sentence each, what could not be covered.
+	Unprotected []string `json:"unprotected,omitempty"`
+	// Truncated is not empty when the tree was too large to be read as a
+	// whole, and says at which bound.
+	Truncated string `json:"truncated,omitempty"`
+}
+
+// Guard reads a tree that will be shared read-write on target, by descriptor,
+// without following links and without leaving its file system, down to four
+// levels below the top. source must come from Resolve. What is created later
+// and elsewhere, such as a repository in a new subdirectory, is not covered.
+func Guard(source, target string) (Guarded, error) {
+	g := guard{source: source, target: target, rules: map[string]GuardRule{}, done: map[string]bool{}}
+	for _, rule := range GuardRules() {
+		for _, name := range rule.Names {
+			g.rules[name] = rule
+		}
+	}
+	top, err := openDir(source)
+	if err != nil {
+		return Guarded{}, fmt.Errorf("look for files to protect: %w", err)
+	}
+	defer unix.Close(top)
+	var st unix.Stat_t
+	if err := unix.Fstat(top, &st); err != nil {
+		return Guarded{}, fmt.Errorf("look for files to protect in %s: %w", quote(source), err)
+	}
+	g.top, g.dev = top, st.Dev
+	g.read()
+	return g.found, nil
+}
+
+// guard is the state of one look. Paths are relative to the top, "" for it.
+type guard struct {
+	source, target string
+	rules          map[string]GuardRule
+	top            int
+	dev            uint64
+	entries        int
+	done           map[string]bool // paths that have a mount or placeholder
+	queue          []string
+	found          Guarded
+}
+
+// read goes through the tree level by level, so that a bound that is hit
+// costs the deepest levels.
+func (g *guard) read() {
+	g.queue = []string{""}
+	for len(g.queue) > 0 && g.found.Truncated == "" {
+		rel := g.queue[0]
+		g.queue = g.queue[1:]
+		g.directory(rel)
+	}
+}
+
+func (g *guard) truncate(why string) {
+	if g.found.Truncated == "" {
+		g.found.Truncated = why
+	}
+}
+
+func (g *guard) directory(rel string) {
+	names, err := g.list(rel)
+	if err != nil {
+		// What the user cannot read, a shell or git of his does not obey.
+		return
+	}
+	g.entries += len(names)
+	if g.entries > guardEntries {
+		g.truncate(fmt.Sprintf("more than %d files", guardEntries))
+	}
+	if isRepository(names) {
+		g.repository(rel)
+	}
+	depth := 0
+	if rel != "" {
+		depth = strings.Count(rel, "/") + 1
+	}
+	for _, e := range names {
+		name := join(rel, e.name)
+		if e.name == ".git" {
+			g.dotGit(name, e)
+			continue
+		}
+		rule, ok := g.rules[e.name]
+		if !ok && rel != "" {
+			rule, ok = g.rules[path.Base(rel)+"/"+e.name]
+		}
+		switch {
+		case ok:
+			g.protect(name, rule.Reason)
+		case e.kind == unix.DT_DIR && depth < guardDepth:
+			g.queue = append(g.queue, name)
+		}
+	}
+	if rel == "" {
+		g.reserveTop(names)
+	}
+}
+
+// reserveTop has placeholders made for what is missing at the top.
+func (g *guard) reserveTop(names []dirent) {
+	missing := func(name string) bool {
+		return !slices.ContainsFunc(names, func(e dirent) bool { return e.name == name })
+	}
+	if missing(".git") && !isRepository(names) {
+		g.reserve(".git", gitRule{directory: true, reason: "a repository made here would have its config and hooks obeyed by git"})
+	}
+	for _, rule := range GuardRules() {
+		for _, name := range rule.Names {
+			if rule.Reserve && missing(name) {
+				g.reserve(name, gitRule{directory: true, reason: rule.Reason})
+			}
+		}
+	}
+}
+
+// dotGit handles .git: a repository, or a file that names one elsewhere.
+func (g *guard) dotGit(name string, e dirent) {
+	if e.kind != unix.DT_DIR {
+		g.protect(name, "names the repository, whose config and hooks git obeys")
+		return
+	}
+	g.repository(name)
+}
+
+// repository protects the parts of a git directory that make git start
+// programs, and leaves objects, refs and index writable.
+func (g *guard) repository(rel string) {
+	names, err := g.list(rel)
+	if err != nil {
+		g.unprotected(rel, "cannot be read: "+err.Error())
+		return
+	}
+	for _, rule := range gitRules {
+		name := join(rel, rule.name)
+		switch {
+		case slices.ContainsFunc(names, func(e dirent) bool { return e.name == rule.name }):
+			g.protect(name, rule.reason)
+		case rule.reserve:
+			g.pin(rel)
+			g.reserve(name, rule)
+		}
+	}
+	for _, name := range g.configured(rel) {
+		g.protect(name, "the repository's config takes hooks or settings from it")
+	}
+}
+
+// protect binds one name read-only and pins the directories above it.
+func (g *guard) protect(rel, reason string) {
+	if g.done[rel] {
+		return
+	}
+	m, wrong := g.bind(rel, true)
+	if wrong != "" {
+		g.unprotected(rel, wrong+" ("+reason+")")
+		return
+	}
+	g.pin(parent(rel))
+	g.add(rel, m)
+}
+
+// pin binds a directory and those above it on themselves, writable: a mount
+// point cannot be renamed or removed.
+func (g *guard) pin(rel string) {
+	if rel == "" || g.done[rel] {
+		return
+	}
+	g.pin(parent(rel))
+	m, wrong := g.bind(rel, false)
+	if wrong != "" {
+		g.unprotected(rel, wrong)
+		return
+	}
+	g.add(rel, m)
+}
+
+func (g *guard) add(rel string, m Mount) {
+	if len(g.found.Mounts) >= guardMounts {
+		g.truncate(fmt.Sprintf("more than %d places to protect", guardMounts))
+		return
+	}
+	g.done[rel] = true
+	g.found.Mounts = append(g.found.Mounts, m)
+}
+
+// bind returns the entry for a name, or why it cannot be one.
+func (g *guard) bind(rel string, readOnly bool) (m Mount, wrong string) {
+	fd, err := retryOpenat2(g.top, rel, unix.O_PATH|unix.O_NOFOLLOW, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
+	if err == unix.ELOOP {
+		return m, "is a symbolic link, which can be replaced"
+	}
+	if err != nil {
+		return m, err.Error()
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return m, err.Error()
+	}
+	kind := st.Mode & unix.S_IFMT
+	if kind != unix.S_IFDIR && kind != unix.S_IFREG {
+		return m, "is a " + typeName(st.Mode)
+	}
+	return Mount{
+		Kind: Bind, Source: path.Join(g.source, rel), Target: path.Join(g.target, rel), ReadOnly: readOnly,
+		Dev: st.Dev, Ino: st.Ino, Directory: kind == unix.S_IFDIR,
+	}, ""
+}
+
+func (g *guard) reserve(rel string, rule gitRule) {
+	if g.done[rel] {
+		return
+	}
+	g.done[rel] = true
+	g.found.Missing = append(g.found.Missing, Placeholder{
+		Path: path.Join(g.source, rel), Target: path.Join(g.target, rel), Reason: rule.reason,
+		Directory: rule.directory, Content: rule.content,
+	})
+}
+
+func (g *guard) unprotected(rel, why string) {
+	g.found.Unprotected = append(g.found.Unprotected, quote(path.Join(g.source, rel))+" "+why)
+}
+
+func join(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}
+
+func parent(rel string) string {
+	return rel[:max(strings.LastIndexByte(rel, '/'), 0)]
+}
