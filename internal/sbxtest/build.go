@@ -65,11 +65,14 @@ func TempDir(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { removeAll(t, dir) })
+	t.Cleanup(func() { RemoveAll(t, dir) })
 	return dir
 }
 
-func removeAll(t testing.TB, dir string) {
+// RemoveAll removes a directory in which sbx kept a store; see [TempDir]. What
+// cannot be removed is an error of the test.
+func RemoveAll(t testing.TB, dir string) {
+	t.Helper()
 	if os.RemoveAll(dir) == nil {
 		return
 	}

@@ -1,0 +1,210 @@
+package main_test
+
+import (
+	"bufio"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sbx-run/sbx/internal/sbxtest"
+)
+
+// stageCalls are the system calls of the set-up, each made to fail in turn.
+// Those marked must never be survived: going on without them would drop a layer
+// silently. For the others the code may have a second way.
+func stageCalls() map[string]bool {
+	return map[string]bool{
+		"pivot_root": true, "seccomp": true, "setresuid": true, "setresgid": true, "setgroups": true,
+		"capset": true, "landlock_restrict_self": true, "sethostname": true, "mount_setattr": true,
+		"move_mount": false, "open_tree": false, "fsopen": false, "fsconfig": false, "fsmount": false,
+		"mount": false, "umount2": false, "memfd_create": false, "socketpair": false, "prlimit64": false,
+		"setsid": false, "close_range": false, "landlock_create_ruleset": false, "landlock_add_rule": false,
+		"openat2": false, "mkdirat": false, "chown": false, "fchown": false, "symlinkat": false,
+	}
+}
+
+// maxPerCall bounds how many of the calls of one name are made to fail: the
+// mount table alone makes dozens, and they are all alike in the middle.
+const maxPerCall = 7
+
+// Whatever fails during the set-up, sbx ends with 125 and one line that says
+// what it was doing and the errno's text, leaves nothing behind and never
+// shows a stack trace.
+func TestFaults(t *testing.T) {
+	sbxtest.Need(t, sbxtest.Program("strace"), sbxtest.UserNamespaces())
+	box := sbxtest.New(t)
+	box.MustRun(t, "run", "true") // makes the image
+	// strace by a user cannot follow a setuid helper, so the maps are written
+	// by sbx itself: by root directly, by a user in single mode.
+	args := []string{"run", "./probe", "exit", "0"}
+	if os.Geteuid() != 0 {
+		args = []string{"run", "--userns=single", "./probe", "exit", "0"}
+	}
+	box.Dir = probeDir(t)
+	counts := countCalls(t, box, args)
+	for _, call := range slices.Sorted(maps.Keys(counts)) {
+		t.Run(call, func(t *testing.T) {
+			for _, when := range sample(counts[call]) {
+				inject(t, box, args, call, when, stageCalls()[call])
+			}
+			box.MustRun(t, "run", "true") // the next run collects what a failed removal left
+			if left := box.Sandboxes(t); len(left) > 0 {
+				t.Errorf("left behind: %v", left)
+			}
+		})
+	}
+}
+
+func probeDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.Symlink(sbxtest.Probe(t), filepath.Join(dir, "probe")); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// sample picks some of 1..n: the first ones, the last ones and a few between.
+func sample(n int) []int {
+	if n <= maxPerCall {
+		all := make([]int, n)
+		for i := range all {
+			all[i] = i + 1
+		}
+		return all
+	}
+	return []int{1, 2, 3, n / 2, n - n/4, n - 1, n}
+}
+
+func strace(flags ...string) []string {
+	return append([]string{"strace", "-f", "-qq", "--signal=none"}, flags...)
+}
+
+// countCalls runs sbx once under strace and returns, for each stage call, the
+// largest number that one process makes of it: strace counts by process.
+func countCalls(t *testing.T, box sbxtest.Sandbox, args []string) map[string]int {
+	t.Helper()
+	trace := filepath.Join(t.TempDir(), "trace")
+	names := strings.Join(slices.Sorted(maps.Keys(stageCalls())), ",")
+	box.Prefix = strace("-o", trace, "-e", "trace="+names)
+	box.MustRun(t, args...)
+	file, err := os.Open(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	type key struct{ pid, call string }
+	seen := map[key]int{}
+	counts := map[string]int{}
+	line := regexp.MustCompile(`^(\d+) +(\w+)\(`)
+	scanner := bufio.NewScanner(file)
+	scanner.Buffer(nil, 1<<20)
+	for scanner.Scan() {
+		if m := line.FindStringSubmatch(scanner.Text()); m != nil {
+			k := key{m[1], m[2]}
+			seen[k]++
+			counts[k.call] = max(counts[k.call], seen[k])
+		}
+	}
+	if len(counts) < 8 {
+		t.Fatalf("the trace shows only %v", counts)
+	}
+	return counts
+}
+
+func inject(t *testing.T, box sbxtest.Sandbox, args []string, call string, when int, fatal bool) {
+	t.Helper()
+	trace := filepath.Join(t.TempDir(), fmt.Sprintf("trace-%s-%d", call, when))
+	box.Prefix = strace("-o", trace, "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:error=EIO:when=%d", call, when))
+	start := time.Now()
+	result := box.Run(t, args...)
+	took := time.Since(start)
+	text, err := os.ReadFile(trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("%s number %d", call, when)
+	if !strings.Contains(string(text), "INJECTED") {
+		t.Logf("%s was not made this time", name)
+		return
+	}
+	switch {
+	case result.Exit == 0 && fatal:
+		t.Errorf("%s failed and the program ran all the same\n%s", name, injected(string(text)))
+	case result.Exit == 0:
+		t.Logf("%s: another way was found", name)
+	case result.Exit != 125:
+		t.Errorf("%s: want exit status 125\n%v\n%s", name, result, injected(string(text)))
+	default:
+		checkFaultMessage(t, name, result)
+	}
+	if took > 30*time.Second {
+		t.Errorf("%s: took %v", name, took)
+	}
+}
+
+func checkFaultMessage(t *testing.T, name string, result sbxtest.Result) {
+	t.Helper()
+	for _, bad := range []string{"goroutine ", "panic:", "runtime error"} {
+		if strings.Contains(result.Stderr, bad) {
+			t.Errorf("%s: a stack trace\n%v", name, result)
+			return
+		}
+	}
+	found := false
+	for line := range strings.Lines(result.Stderr) {
+		if !strings.HasPrefix(line, "sbx: ") {
+			t.Errorf("%s: a line that is not sbx's: %q", name, line)
+		}
+		found = found || strings.Contains(line, "input/output error")
+	}
+	if !found {
+		t.Errorf("%s: no line with the errno's text\n%v", name, result)
+	}
+	if result.Stdout != "" {
+		t.Errorf("%s: something on standard output\n%v", name, result)
+	}
+}
+
+// injected returns the lines of a trace that show the failed calls.
+func injected(trace string) string {
+	var lines []string
+	for line := range strings.Lines(trace) {
+		if strings.Contains(line, "INJECTED") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// A first process that dies in the middle of the set-up must not look like a
+// program that ended well.
+func TestInitDies(t *testing.T) {
+	sbxtest.Need(t, sbxtest.Program("strace"), sbxtest.UserNamespaces())
+	box := sbxtest.New(t)
+	box.Dir = probeDir(t)
+	args := []string{"run", "./probe", "exit", "0"}
+	if os.Geteuid() != 0 {
+		args = []string{"run", "--userns=single", "./probe", "exit", "0"}
+	}
+	for _, call := range []string{"pivot_root", "move_mount:signal=KILL:when=2", "seccomp", "sethostname"} {
+		name, _, tail := strings.Cut(call, ":")
+		rule := call
+		if !tail {
+			rule += ":signal=KILL"
+		}
+		t.Run(name, func(t *testing.T) {
+			box.Prefix = strace("-o", filepath.Join(t.TempDir(), "trace"), "-e", "trace="+name, "-e", "inject="+rule)
+			result := box.Run(t, args...)
+			if result.Exit != 125 || !strings.HasPrefix(result.Stderr, "sbx: ") {
+				t.Errorf("%v", result)
+			}
+		})
+	}
+}
