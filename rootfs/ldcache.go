@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"runtime"
 )
 
 // The layout of /etc/ld.so.cache, from the public description in glibc's dl-cache.h. New format:
@@ -185,18 +186,27 @@ func compareLibNames(a, b []byte) int {
 		case bDigit:
 			return -1
 		case j == len(b):
-			return int(a[i])
+			return charValue(a[i])
 		case a[i] != b[j]:
-			return int(a[i]) - int(b[j])
+			return charValue(a[i]) - charValue(b[j])
 		default:
 			i++
 			j++
 		}
 	}
 	if j < len(b) {
-		return -int(b[j])
+		return -charValue(b[j])
 	}
 	return 0
+}
+
+// charValue is a byte as C's char, in which the loader compares: below zero from 0x80 on where char has a sign.
+func charValue(c byte) int {
+	switch runtime.GOARCH {
+	case "amd64", "loong64", "mips64", "mips64le":
+		return int(int8(c))
+	}
+	return int(c)
 }
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }

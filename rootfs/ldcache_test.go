@@ -238,7 +238,7 @@ func listCache(t *testing.T, ldconfig, file string) map[string][]string {
 // that it would not search by itself.
 func TestRealLoaderReadsOurCache(t *testing.T) {
 	dir := t.TempDir()
-	names := []string{"libone.so.1", "libone.so.2", "libone.so.10", "libtwo+-x.so", "libz9.so.3", "lib0.so"}
+	names := []string{"libone.so.1", "libone.so.2", "libone.so.10", "libtwo+-x.so", "libz9.so.3", "lib0.so", "libé.so"}
 	var args []string
 	entries := []CacheEntry{}
 	for _, name := range names {
@@ -252,7 +252,7 @@ func TestRealLoaderReadsOurCache(t *testing.T) {
 	})
 	for i := range 500 {
 		name := strings.Repeat("x", i%7) + "lib" + string(rune('a'+i%26)) + ".so." + strings.Repeat("1", i%5+1)
-		entries = append(entries, CacheEntry{Name: name, Path: "/nowhere/" + name})
+		entries = append(entries, CacheEntry{Name: name, Path: "/nowhere/" + name}, CacheEntry{Name: "ü" + name, Path: "/nowhere/" + name})
 	}
 
 	if out, err := runIn(t, dir, "/", "/prog"); err == nil {

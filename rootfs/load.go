@@ -213,8 +213,20 @@ func (l *load) look(t *tree, name string) (*libFile, verdict, string) {
 func newObject(t *tree, f *libFile, at place, via Via) *object {
 	return &object{
 		elf: f.elf, tree: t, file: f, at: at, via: via,
-		origin: place{outside: path.Dir(at.outside), inside: path.Dir(at.inside)},
+		origin: place{outside: dirOf(at.outside), inside: dirOf(at.inside)},
 	}
+}
+
+// dirOf is the directory part of a path as it stands: "a/../b" stays, since a may be a link.
+func dirOf(name string) string {
+	i := strings.LastIndexByte(name, '/')
+	switch {
+	case i < 0:
+		return "."
+	case i == 0:
+		return "/"
+	}
+	return name[:i]
 }
 
 // findByDefault does the steps ld.so.cache and default directories in one tree.
