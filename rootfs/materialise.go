@@ -118,7 +118,7 @@ func (m *materialiser) finish(fd int, e *entry) error {
 	if e.mtime == (unix.Timespec{}) {
 		return nil
 	}
-	return futimens(fd, e.mtime)
+	return futimens(fd, e.mtime, e.mtime)
 }
 
 // copyAll writes files and links with several workers and returns the first
@@ -215,9 +215,9 @@ func (m *materialiser) link(e *entry, name string) error {
 	return unix.UtimesNanoAt(m.tree, name, times, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// futimens sets both times of an open file.
-func futimens(fd int, t unix.Timespec) error {
-	times := []unix.Timespec{t, t}
+// futimens sets the times of last access and modification of an open file.
+func futimens(fd int, access, modification unix.Timespec) error {
+	times := []unix.Timespec{access, modification}
 	err := unix.UtimesNanoAt(fd, "", times, unix.AT_EMPTY_PATH)
 	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
 		// AT_EMPTY_PATH came to utimensat(2) with Linux 5.8; some emulations lack it.
