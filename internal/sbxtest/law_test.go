@@ -1,0 +1,155 @@
+package sbxtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// goPackage is the part of go list -json that the rules look at.
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+	Standard   bool
+}
+
+// leaves know no other package of the module: each is one kernel concern.
+var leaves = []string{
+	"userns", "mounts", "cgroupv2", "rootfs",
+	"internal/seccomp", "internal/console", "internal/landlock", "internal/forkexec", "internal/quote",
+	"internal/probe",
+}
+
+// arrows are the imports allowed above the leaves; everything there may use
+// any leaf but the probe.
+var arrows = map[string][]string{
+	"internal/plan":          {},
+	"internal/launch":        {"internal/plan"},
+	"internal/initproc":      {"internal/plan"},
+	"cmd/sbx":                {"internal/plan", "internal/launch", "internal/initproc"},
+	"internal/sbxtest":       {"internal/probe"},
+	"internal/sbxtest/probe": {"internal/probe"},
+	"scripts/testsum":        {},
+	"scripts/benchloop":      {},
+}
+
+// Data goes one way, and so do imports: cmd → launch, initproc → plan → the
+// leaves. A package that is not in the lists needs a place in them first.
+func TestImportLaw(t *testing.T) {
+	for _, p := range listPackages(t, "./...") {
+		name := strings.TrimPrefix(p.ImportPath, module+"/")
+		allowed, known := arrows[name]
+		if !known && !slices.Contains(leaves, name) {
+			t.Errorf("%s has no place in the import law", name)
+			continue
+		}
+		for _, imported := range p.Imports {
+			other, own := strings.CutPrefix(imported, module+"/")
+			if !own {
+				continue
+			}
+			leaf := known && slices.Contains(leaves, other) && other != "internal/probe"
+			if !leaf && !slices.Contains(allowed, other) {
+				t.Errorf("%s must not import %s", name, other)
+			}
+		}
+	}
+}
+
+// Only the command knows the command-line library.
+func TestOnlyCommandImportsKong(t *testing.T) {
+	for _, p := range listPackages(t, "./...") {
+		if p.ImportPath != module+"/cmd/sbx" && slices.Contains(p.Imports, "github.com/alecthomas/kong") {
+			t.Errorf("%s imports kong", p.ImportPath)
+		}
+	}
+}
+
+// Packages that must not be part of the program, with the reason. Each exec of
+// sbx pays for what is linked into it, and pid 1 and its helpers are such execs.
+var forbidden = map[string]string{
+	"net/http":         "costs a millisecond at every start",
+	"crypto/tls":       "costs a millisecond at every start",
+	"testing":          "is for tests",
+	"runtime/cgo":      "needs a C library of the host; the binary is static",
+	"plugin":           "loads code",
+	"encoding/gob":     "registers types in init functions",
+	"expvar":           "brings net/http",
+	"net/http/pprof":   "brings net/http",
+	"html/template":    "is heavy at start",
+	"go/parser":        "is for tools",
+	"database/sql":     "has no use here",
+	"golang.org/x/net": "brings net/http",
+}
+
+func TestForbiddenDependencies(t *testing.T) {
+	for _, p := range listPackages(t, "./cmd/sbx") {
+		for _, dependency := range p.Deps {
+			if reason, bad := forbidden[dependency]; bad {
+				t.Errorf("%s depends on %s, which %s", p.ImportPath, dependency, reason)
+			}
+		}
+	}
+}
+
+// directDependencies pins what go.mod asks for directly: one more is a
+// decision, to be made here with a reason.
+var directDependencies = map[string]string{
+	"github.com/alecthomas/kong":      "the command line",
+	"github.com/moby/sys/mountinfo":   "reading mount tables",
+	"github.com/rogpeppe/go-internal": "testscript, in tests only",
+	"golang.org/x/sys":                "system calls",
+}
+
+func TestDirectDependencies(t *testing.T) {
+	Need(t, Program("go"))
+	out, err := exec.Command("go", "mod", "edit", "-json", "../../go.mod").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mod struct {
+		Require []struct {
+			Path     string
+			Indirect bool
+		}
+	}
+	if err := json.Unmarshal(out, &mod); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range mod.Require {
+		if _, known := directDependencies[r.Path]; !known && !r.Indirect {
+			t.Errorf("go.mod requires %s, which is not in the list of direct dependencies", r.Path)
+		}
+	}
+}
+
+func listPackages(t *testing.T, pattern string) []goPackage {
+	t.Helper()
+	Need(t, Program("go"))
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps,Standard", pattern)
+	cmd.Dir = "../.."
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0") // as it is built
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	var list []goPackage
+	decoder := json.NewDecoder(bytes.NewReader(out))
+	for {
+		var p goPackage
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return list
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, p)
+	}
+}
