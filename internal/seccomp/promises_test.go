@@ -1,6 +1,7 @@
 package seccomp
 
 import (
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -37,6 +38,8 @@ var promises = []promise{
 	{name: "socketpair", args: [6]uint64{unix.AF_TIPC}, want: noFamily},
 	{name: "ioctl", args: [6]uint64{0, unix.TIOCSTI | garbage}, want: eperm},
 	{name: "ioctl", args: [6]uint64{0, 0x541C}, want: eperm},
+	{name: "ioctl", args: [6]uint64{0, unix.TIOCSETD}, want: eperm},
+	{name: "ioctl", args: [6]uint64{0, unix.TIOCCONS | garbage}, want: eperm},
 	{name: "ioctl", args: [6]uint64{0, unix.TCGETS}, want: allow},
 	{name: "personality", args: [6]uint64{0x40000}, want: eperm}, // ADDR_NO_RANDOMIZE
 	{name: "personality", args: [6]uint64{0xffffffff}, want: allow},
@@ -101,6 +104,44 @@ func TestPromises(t *testing.T) {
 			got := mustInterpret(t, program, data{nr: uint32(c.number(arch)), arch: arch.audit(), args: tt.args})
 			if got.verdict != tt.want {
 				t.Errorf("%s %+v: %s(%#x): %s, want %s", arch, tt.options, tt.name, tt.args, got.verdict, tt.want)
+			}
+		}
+	}
+}
+
+// Calls that no option short of another profile opens, and what they get.
+func TestAlwaysRefused(t *testing.T) {
+	tests := []struct {
+		want  verdict
+		names string
+	}{
+		{enosys, "clone3 io_uring_setup io_uring_enter io_uring_register add_key keyctl request_key userfaultfd open_tree move_mount fsopen " +
+			"fsconfig fsmount fspick mount_setattr open_tree_attr pidfd_getfd process_madvise memfd_secret remap_file_pages listmount statmount " +
+			"uretprobe lookup_dcookie"},
+		{eperm, "mount umount2 pivot_root chroot unshare setns bpf perf_event_open open_by_handle_at name_to_handle_at kexec_load " +
+			"kexec_file_load init_module finit_module delete_module reboot swapon swapoff acct quotactl quotactl_fd syslog iopl ioperm " +
+			"clock_settime settimeofday clock_adjtime adjtimex sethostname setdomainname fanotify_init fanotify_mark kcmp move_pages mbind " +
+			"set_mempolicy migrate_pages lsm_set_self_attr uselib ustat sysfs vhangup modify_ldt vmsplice process_mrelease"},
+	}
+	for _, arch := range bothArchs {
+		for _, o := range everyOptions {
+			program, err := BuildFor(arch, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, tt := range tests {
+				for _, name := range strings.Fields(tt.names) {
+					c, ok := callNamed(name)
+					if !ok {
+						t.Fatalf("no call %s", name)
+					}
+					if c.number(arch) < 0 {
+						continue
+					}
+					if got := mustInterpret(t, program, data{nr: uint32(c.number(arch)), arch: arch.audit()}); got.verdict != tt.want {
+						t.Errorf("%s %+v: %s: %s, want %s", arch, o, name, got.verdict, tt.want)
+					}
+				}
 			}
 		}
 	}
