@@ -51,6 +51,7 @@ type Filter struct {
 	state parserState
 	seq   [maxSequence]byte // bytes of the sequence after its introducer
 	n     int               // how many of them; > maxSequence when there were too many
+	kept  [maxSequence]byte // what stays of a list of modes
 	str   int               // length so far of the control string
 	short bool              // the control string ends with the line at the latest
 

@@ -114,26 +114,35 @@ func (m *modes) escape(seq []byte) {
 // terminals know it.
 func (m *modes) csi(s sequence, params []byte) {
 	m.escapes = true
-	switch string(s.prefix) + string(s.intermediate) + string(s.final) {
-	case "\x00h", "\x00l":
-		m.insert = s.final == 'h'
-	case "?h", "?l":
+	if (s.final == 'h' || s.final == 'l') && len(s.intermediate) == 0 {
 		for number := range bytes.SplitSeq(params, []byte(";")) {
-			if n, ok := parseNumber(number); ok {
+			n, ok := parseNumber(number)
+			switch {
+			case ok && s.prefix == '?':
 				m.private(n, s.final == 'h')
+			case ok && s.prefix == 0 && n == insertMode:
+				m.insert = s.final == 'h'
 			}
 		}
-	case "\x00r":
+		return
+	}
+	type kind struct{ prefix, intermediate, final byte }
+	k := kind{prefix: s.prefix, final: s.final}
+	if len(s.intermediate) > 0 {
+		k.intermediate = s.intermediate[0]
+	}
+	switch k {
+	case kind{final: 'r'}:
 		m.region = len(params) > 0
-	case "\x00g":
+	case kind{final: 'g'}:
 		m.tabs = true
-	case "\x00 q":
+	case kind{intermediate: ' ', final: 'q'}:
 		m.cursor = true
-	case ">m":
+	case kind{prefix: '>', final: 'm'}:
 		m.keys = true
-	case ">u":
+	case kind{prefix: '>', final: 'u'}:
 		m.kitty++
-	case "<u":
+	case kind{prefix: '<', final: 'u'}:
 		m.kitty = max(0, m.kitty-1)
 	}
 }
@@ -141,7 +150,7 @@ func (m *modes) csi(s sequence, params []byte) {
 func (m *modes) private(number int, on bool) {
 	switch number {
 	case originMode:
-		m.origin = true // for good, since DECRC restores it too
+		m.origin = m.origin || on // for good, since DECRC restores it too
 	case altScreenOld, altScreen, altScreenNew:
 		m.screen = 0
 		if on {

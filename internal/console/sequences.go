@@ -1,6 +1,9 @@
 package console
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // maxParameter is the largest number passed on in a sequence. No screen has more rows or columns, and terminals have hung on
 // large repeat counts (CVE-2012-2738).
@@ -30,12 +33,12 @@ func (f *Filter) escape(dst, seq []byte) []byte {
 	pass := false
 	switch {
 	case len(seq) == 1:
-		pass = bytes.IndexByte([]byte(plainESC), final) >= 0
-	case bytes.IndexByte([]byte("()*+-./"), seq[0]) >= 0:
+		pass = strings.IndexByte(plainESC, final) >= 0
+	case strings.IndexByte("()*+-./", seq[0]) >= 0:
 		// A character set for G0-G3; sets whose names do not fit in one byte have a second intermediate: ( " > or ( % 5.
-		pass = len(seq) == 2 || len(seq) == 3 && bytes.IndexByte([]byte(`"%&`), seq[1]) >= 0
+		pass = len(seq) == 2 || len(seq) == 3 && strings.IndexByte(`"%&`, seq[1]) >= 0
 	case seq[0] == '#':
-		pass = len(seq) == 2 && bytes.IndexByte([]byte("34568"), final) >= 0 // double-size lines, alignment pattern
+		pass = len(seq) == 2 && strings.IndexByte("34568", final) >= 0 // double-size lines, alignment pattern
 	}
 	// Left out on purpose: "% @" and "% G" (would end UTF-8 and with it the base of this filter), "SP G" (8-bit answers).
 	if f.Raw || pass {
@@ -82,14 +85,13 @@ func (f *Filter) csi(dst, b []byte) []byte {
 	if !ok {
 		return dst
 	}
-	var buf [maxSequence]byte
 	params, pass := s.params, false
 	switch {
 	case len(s.intermediate) > 0:
 		pass = s.prefix == 0 && (string(s.intermediate) == " " && s.final == 'q' || // DECSCUSR: shape of the cursor
 			string(s.intermediate) == "!" && s.final == 'p') // DECSTR: soft reset
 	case s.final == 'h' || s.final == 'l':
-		params = knownModes(buf[:0], s)
+		params = knownModes(f.kept[:0], s)
 		pass = len(params) > 0
 	case s.prefix == '?':
 		pass = s.final == 'J' || s.final == 'K' // DECSED, DECSEL: erase what is not protected
@@ -99,7 +101,7 @@ func (f *Filter) csi(dst, b []byte) []byte {
 	case s.final == 'T':
 		pass = bytes.IndexByte(params, ';') < 0 // SD. With five parameters: highlight tracking, which waits for an answer
 	default:
-		pass = bytes.IndexByte([]byte(plainCSI), s.final) >= 0 &&
+		pass = strings.IndexByte(plainCSI, s.final) >= 0 &&
 			(s.final == 'm' || bytes.IndexByte(params, ':') < 0) // only SGR has parameters of parameters
 	}
 	if f.Raw {
