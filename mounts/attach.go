@@ -147,8 +147,8 @@ func (b *Builder) symlink(m Mount) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(parent)
-	fd, err := retryOpenat2(parent, name, unix.O_PATH|unix.O_NOFOLLOW, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_MAGICLINKS)
+	defer unix.Close(parent.fd)
+	fd, err := retryOpenat2(parent.fd, name, unix.O_PATH|unix.O_NOFOLLOW, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_MAGICLINKS)
 	if err == nil {
 		defer unix.Close(fd)
 		if text, err := readLink(fd); err == nil && text == m.Source {
@@ -159,10 +159,10 @@ func (b *Builder) symlink(m Mount) error {
 	if err := b.isOurs(parent); err != nil {
 		return err
 	}
-	if err := unix.Symlinkat(m.Source, parent, name); err != nil {
+	if err := unix.Symlinkat(m.Source, parent.fd, name); err != nil {
 		return fmt.Errorf("symlinkat: %w", err)
 	}
-	return b.own(parent, name, b.scratch.RootUID, b.scratch.RootGID)
+	return b.own(parent.fd, name, b.scratch.RootUID, b.scratch.RootGID)
 }
 
 // dir makes a directory of the root itself; one that exists stays as it is.
@@ -170,7 +170,8 @@ func (b *Builder) dir(m Mount) error {
 	fd, err := retryOpenat2(b.root, m.Target, unix.O_PATH, inRoot)
 	if err == nil {
 		defer unix.Close(fd)
-		return isWanted(fd, wantDir)
+		_, err := look(fd, wantDir)
+		return err
 	}
 	if err != unix.ENOENT {
 		return fmt.Errorf("find the target inside: %w", err)
@@ -180,14 +181,14 @@ func (b *Builder) dir(m Mount) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(parent)
+	defer unix.Close(parent.fd)
 	if err := b.isOurs(parent); err != nil {
 		return err
 	}
-	if err := unix.Mkdirat(parent, name, m.Mode); err != nil {
+	if err := unix.Mkdirat(parent.fd, name, m.Mode); err != nil {
 		return fmt.Errorf("make the directory: %w", err)
 	}
-	return b.own(parent, name, m.UID, m.GID)
+	return b.own(parent.fd, name, m.UID, m.GID)
 }
 
 // AttachFile binds the file behind fd, typically the slave of a

@@ -3,12 +3,10 @@ package mounts
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"strconv"
 	"strings"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -19,13 +17,17 @@ var errNoSetattr = errors.New("mount_setattr is not there")
 // setAttrs adds MOUNT_ATTR_ flags to the mount at fd and, when recursive, to
 // all mounts below it. Nothing is ever cleared: in a user namespace the flags
 // that came from the host are locked, and clearing them is EPERM.
-func setAttrs(fd int, attrs uint64, recursive bool) error {
+func (b *Builder) setAttrs(fd int, attrs uint64, recursive bool) error {
+	if b.noSetattr {
+		return errNoSetattr
+	}
 	flags := uint(unix.AT_EMPTY_PATH)
 	if recursive {
 		flags |= unix.AT_RECURSIVE
 	}
 	err := unix.MountSetattr(fd, "", flags, &unix.MountAttr{Attr_set: attrs})
 	if err == unix.ENOSYS {
+		b.noSetattr = true
 		return errNoSetattr
 	}
 	if err != nil {
@@ -34,11 +36,9 @@ func setAttrs(fd int, attrs uint64, recursive bool) error {
 	return nil
 }
 
-// restrict gives an attached mount its attributes on any kernel. The target
-// names the mount inside; it is used where a recursive change has to find the
-// mounts below by path.
+// restrict gives an attached mount its attributes on any kernel.
 func (b *Builder) restrict(fd int, attrs uint64, recursive bool) error {
-	err := setAttrs(fd, attrs, recursive)
+	err := b.setAttrs(fd, attrs, recursive)
 	if err != errNoSetattr {
 		return err
 	}
@@ -100,21 +100,21 @@ func (b *Builder) remountBelow(fd int, attrs uint64) error {
 	if err != nil {
 		return err
 	}
-	below := map[int]bool{int(id): true}
+	below := map[uint64]bool{id: true}
 	for again := true; again; {
 		again = false
 		for _, m := range table {
-			if below[m.Parent] && !below[m.ID] {
-				below[m.ID], again = true, true
+			if below[m.parent] && !below[m.id] {
+				below[m.id], again = true, true
 			}
 		}
 	}
 	for _, m := range table {
-		if m.ID == int(id) || !below[m.ID] {
+		if m.id == id || !below[m.id] {
 			continue
 		}
 		if err := b.remountAt(m, attrs, below); err != nil {
-			return fmt.Errorf("mount %s below it: %w", quote(path.Base(m.Mountpoint)), err)
+			return fmt.Errorf("mount %s below it: %w", quote(path.Base(m.point)), err)
 		}
 	}
 	return nil
@@ -123,8 +123,8 @@ func (b *Builder) remountBelow(fd int, attrs uint64) error {
 // remountAt remounts one line of the mount table. The path in it is looked up
 // without following links, and what is found must be that very mount or one
 // that is mounted over it.
-func (b *Builder) remountAt(m *mountinfo.Info, attrs uint64, below map[int]bool) error {
-	name := strings.TrimPrefix(m.Mountpoint, "/"+baseRoot)
+func (b *Builder) remountAt(m mountLine, attrs uint64, below map[uint64]bool) error {
+	name := strings.TrimPrefix(m.point, "/"+baseRoot)
 	fd, err := retryOpenat2(b.root, name, unix.O_PATH, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
@@ -134,26 +134,11 @@ func (b *Builder) remountAt(m *mountinfo.Info, attrs uint64, below map[int]bool)
 	if err != nil {
 		return err
 	}
-	if int(id) != m.ID {
-		if below[int(id)] {
+	if id != m.id {
+		if below[id] {
 			return nil // m is covered and can never be uncovered
 		}
-		return fmt.Errorf("its path leads to mount %d instead of %d: %w", id, m.ID, unix.ESTALE)
+		return fmt.Errorf("its path leads to mount %d instead of %d: %w", id, m.id, unix.ESTALE)
 	}
 	return b.remount(fd, attrs)
-}
-
-// mountTable reads this namespace's mounts from the private procfs.
-func (b *Builder) mountTable() ([]*mountinfo.Info, error) {
-	fd, err := unix.Openat(b.proc, "self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open mountinfo: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "mountinfo")
-	defer f.Close()
-	table, err := mountinfo.GetMountsFromReader(f, nil)
-	if err != nil {
-		return nil, fmt.Errorf("read mountinfo: %w", err)
-	}
-	return table, nil
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // ErrBindSyntax is wrapped by every error of ParseBind.
-var ErrBindSyntax = errors.New("want PATH or PATH:DST, a colon in a name written as \\:")
+var ErrBindSyntax = errors.New(`want PATH or PATH:DST, with \: for a colon in a name`)
 
 // ParseBind splits the value of a flag that shares a path, "PATH" or
 // "PATH:DST". In both parts \: stands for a colon and \\ for a backslash; a

@@ -35,10 +35,11 @@ type Builder struct {
 	scratch Scratch
 	phase   phase
 	umask   int
-	base    int // the private tmpfs
-	proc    int // a procfs without masks, later mounted on baseProc
-	root    int // the new root
-	inside  int // the procfs of the inside, -1 until attached
+	base    int    // the private tmpfs
+	proc    int    // a procfs without masks, later mounted on baseProc
+	root    int    // the new root
+	inside  int    // the procfs of the inside, -1 until attached
+	procID  uint64 // and its mount
 	based   bool
 	// noSetattr: the kernel is older than mount_setattr(2), so attributes are
 	// set after attaching.
@@ -54,12 +55,13 @@ type Builder struct {
 type placed struct {
 	id       uint64
 	target   string
-	text     string
-	fd       int  // -1 unless something is left to be done in Finish
-	foreign  bool // holds files of the host: nothing is created in it
-	tree     bool // may have further mounts of the host below it
-	readOnly bool // made read-only in Finish
-	device   bool // the one kind of mount without nodev
+	entry    fmt.Stringer // what the table calls it
+	fd       int          // -1 unless something is left to be done in Finish
+	foreign  bool         // holds files of the host: nothing is created in it
+	tree     bool         // may have further mounts of the host below it
+	readOnly bool         // made read-only in Finish
+	device   bool         // the one kind of mount without nodev
+	inProc   bool         // a mask, by its name in the procfs of the inside
 }
 
 // Begin makes the propagation of all mounts private, so that neither half

@@ -17,8 +17,8 @@ var devices = [...]device{
 	{"/dev/tty", 5, 0}, // the process's own controlling terminal
 }
 
-// Dev returns the entries of a minimal /dev: a small tmpfs that becomes
-// read-only in Finish, the harmless devices (tty only with a terminal of its
+// Dev returns the entries of a minimal /dev: a directory of the private
+// tmpfs that becomes read-only in Finish, the harmless devices (tty only with a terminal of its
 // own), an own devpts instance, shm, mqueue and the usual links. rootUID and
 // rootGID own the directory. /dev/console is left to AttachFile, since the
 // terminal is made inside later. Left out on purpose, as each is an interface
@@ -26,8 +26,8 @@ var devices = [...]device{
 // vhost, userfaultfd, hidraw, kmsg, mem, port, serial lines.
 func Dev(tty bool, rootUID, rootGID uint32) []Mount {
 	list := []Mount{{
-		Kind: Tmpfs, Target: "/dev", ReadOnly: true, NoExec: true,
-		Size: 64 << 10, Inodes: 64, Mode: 0o755, UID: rootUID, GID: rootGID,
+		Kind: Shared, Target: "/dev", ReadOnly: true, NoExec: true,
+		Mode: 0o755, UID: rootUID, GID: rootGID,
 	}}
 	for _, d := range devices {
 		if d.path != "/dev/tty" || tty {

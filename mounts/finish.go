@@ -3,9 +3,9 @@ package mounts
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -31,7 +31,7 @@ func (b *Builder) Finish() error {
 			fd = b.root
 		}
 		if err := b.restrict(fd, unix.MOUNT_ATTR_RDONLY, false); err != nil {
-			return fmt.Errorf("%s: make read-only: %w", p.text, err)
+			return fmt.Errorf("%s: make read-only: %w", p.entry, err)
 		}
 		p.release()
 	}
@@ -50,42 +50,55 @@ func (b *Builder) Finish() error {
 // none was hidden by a later entry or went elsewhere (CVE-2021-30465).
 func (b *Builder) verifyTargets() error {
 	for _, p := range b.placed {
+		if p.inProc {
+			continue // verifyTable looks at these, which are many
+		}
 		id, isRoot, err := mountIDAt(unix.AT_FDCWD, p.target, 0)
 		if err != nil {
-			return fmt.Errorf("%s: look at the result: %w", p.text, err)
+			return fmt.Errorf("%s: look at the result: %w", p.entry, err)
 		}
 		if id == p.id && isRoot {
 			continue
 		}
 		by := "something else"
 		if i, ours := b.byID[id]; ours {
-			by = fmt.Sprintf("%q", b.placed[i].text)
+			by = strconv.Quote(b.placed[i].entry.String())
 		}
-		return fmt.Errorf("%s: target is hidden by %s: %w", p.text, by, unix.ESTALE)
+		return fmt.Errorf("%s: target is hidden by %s: %w", p.entry, by, unix.ESTALE)
 	}
 	return nil
 }
 
 // verifyTable reads the mount table once, from the private procfs: every
 // mount must be one of ours or lie below a bind, be nosuid and, devices apart,
-// nodev.
+// nodev. A mask must be on its name in the procfs of the inside.
 func (b *Builder) verifyTable() error {
 	table, err := b.mountTable()
 	if err != nil {
 		return err
 	}
-	parents := make(map[int]int, len(table))
+	parents := make(map[uint64]uint64, len(table))
 	for _, m := range table {
-		parents[m.ID] = m.Parent
+		parents[m.id] = m.parent
 	}
+	found := 0
 	for _, m := range table {
-		p, err := b.origin(m.ID, parents)
+		p, err := b.origin(m.id, parents)
 		if err != nil {
-			return fmt.Errorf("verify the mount on %s: %w", quote(m.Mountpoint), err)
+			return fmt.Errorf("verify the mount on %s: %w", quote(m.point), err)
 		}
-		if err := verifyFlags(m, p.device); err != nil {
-			return fmt.Errorf("%s: verify the mount on %s: %w", p.text, quote(m.Mountpoint), err)
+		if p.id == m.id {
+			found++
 		}
+		if p.inProc && (m.parent != b.procID || m.point != p.target) {
+			return fmt.Errorf("%s: it is on %s instead: %w", p.entry, quote(m.point), unix.ESTALE)
+		}
+		if err := verifyFlags(m.options, p.device); err != nil {
+			return fmt.Errorf("%s: verify the mount on %s: %w", p.entry, quote(m.point), err)
+		}
+	}
+	if found != len(b.placed) {
+		return fmt.Errorf("verify the mounts: %d of %d are there: %w", found, len(b.placed), unix.ESTALE)
 	}
 	return nil
 }
@@ -93,8 +106,8 @@ func (b *Builder) verifyTable() error {
 var errUnexpected = errors.New("a mount that is not in the table")
 
 // origin returns the entry that a mount comes from.
-func (b *Builder) origin(id int, parents map[int]int) (*placed, error) {
-	if i, ours := b.byID[uint64(id)]; ours {
+func (b *Builder) origin(id uint64, parents map[uint64]uint64) (*placed, error) {
+	if i, ours := b.byID[id]; ours {
 		return &b.placed[i], nil
 	}
 	// What was mounted below the host's directory came along with it.
@@ -103,7 +116,7 @@ func (b *Builder) origin(id int, parents map[int]int) (*placed, error) {
 		if !known {
 			break
 		}
-		if i, ours := b.byID[uint64(parent)]; ours {
+		if i, ours := b.byID[parent]; ours {
 			if b.placed[i].tree {
 				return &b.placed[i], nil
 			}
@@ -114,14 +127,14 @@ func (b *Builder) origin(id int, parents map[int]int) (*placed, error) {
 	return nil, errUnexpected
 }
 
-func verifyFlags(m *mountinfo.Info, device bool) error {
+func verifyFlags(options string, device bool) error {
 	nosuid, nodev := false, device
-	for option := range strings.SplitSeq(m.Options, ",") {
+	for option := range strings.SplitSeq(options, ",") {
 		nosuid = nosuid || option == "nosuid"
 		nodev = nodev || option == "nodev"
 	}
 	if !nosuid || !nodev {
-		return fmt.Errorf("it is not nosuid and nodev (%s): %w", m.Options, unix.EPERM)
+		return fmt.Errorf("it is not nosuid and nodev (%s): %w", options, unix.EPERM)
 	}
 	return nil
 }

@@ -33,8 +33,11 @@ type Guarded struct {
 
 // Guard reads a tree that will be shared read-write on target, by descriptor,
 // without following links and without leaving its file system, down to four
-// levels below the top. source must come from Resolve. What is created later
-// and elsewhere, such as a repository in a new subdirectory, is not covered.
+// levels below the top and not below node_modules. source must come from
+// Resolve. What is created later and elsewhere, such as a repository in a new
+// subdirectory, is not covered. Inside, each pinned directory is a file system
+// of its own to rename(2) and link(2): moving a file out of it is EXDEV, which
+// mv(1) answers by copying.
 func Guard(source, target string) (Guarded, error) {
 	g := guard{source: source, target: target, rules: map[string]GuardRule{}, done: map[string]bool{}}
 	for _, rule := range GuardRules() {
@@ -115,7 +118,7 @@ func (g *guard) directory(rel string) {
 		switch {
 		case ok:
 			g.protect(name, rule.Reason)
-		case e.kind == unix.DT_DIR && depth < guardDepth:
+		case e.kind == unix.DT_DIR && depth < guardDepth && e.name != "node_modules":
 			g.queue = append(g.queue, name)
 		}
 	}

@@ -37,14 +37,14 @@ func GuardRules() []GuardRule {
 		{
 			Names: []string{
 				".husky", ".githooks", ".pre-commit-config.yaml", ".overcommit.yml",
-				"lefthook.yml", ".lefthook.yml", "lefthook.yaml", ".lefthook.yaml", ".hooks",
+				"lefthook.yml", ".lefthook.yml", "lefthook.yaml", ".lefthook.yaml",
 			},
 			Reason: "git hooks are read from here",
 		},
 		{
 			Names: []string{
-				".envrc", ".direnv", ".rvmrc", ".autoenv", ".autoenv.zsh", ".env.zsh", ".in", ".out",
-				"mise.toml", ".mise.toml", ".mise", ".tool-versions", ".aliases",
+				".envrc", ".direnv", ".rvmrc", ".autoenv", ".autoenv.zsh",
+				"mise.toml", ".mise.toml", ".mise", ".tool-versions",
 			},
 			Reason: "the shell reads it on entering the directory",
 		},
@@ -68,8 +68,8 @@ func GuardRules() []GuardRule {
 			Names: []string{
 				".config/autostart", ".config/systemd", ".config/environment.d", ".config/git", ".config/nvim",
 				".config/plasma-workspace", ".config/kitty", ".config/alacritty", ".config/sway", ".config/i3", ".config/hypr",
-				".local/bin", "bin/.local", ".local/share/systemd", ".local/share/applications", ".local/share/dbus-1",
-				".local/share/nautilus", ".local/share/kservices5", ".fonts.conf",
+				".local/bin", ".local/share/systemd", ".local/share/applications", ".local/share/dbus-1",
+				".local/share/nautilus", ".local/share/kservices5",
 			},
 			Reason: "the session starts programs from here",
 		},

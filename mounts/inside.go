@@ -1,6 +1,7 @@
 package mounts
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -38,40 +39,69 @@ func (b *Builder) Open(path string, flags int) (int, error) {
 	return fd, nil
 }
 
-// find opens a target inside (O_PATH) and makes it, with the directories that
-// lead to it, when it is missing.
-func (b *Builder) find(target string, w want) (int, error) {
+// found is a target inside, opened with O_PATH.
+type found struct {
+	fd     int
+	id     uint64 // of the mount that it is in
+	isRoot bool   // of that mount
+}
+
+// find opens a target inside and makes it, with the directories that lead to
+// it, when it is missing.
+func (b *Builder) find(target string, w want) (found, error) {
 	fd, err := retryOpenat2(b.root, target, unix.O_PATH, inRoot)
 	if err == unix.ENOENT {
+		fd, err = b.makeLast(target, w)
+	}
+	if err == unix.ENOENT || err == unix.EEXIST {
 		p := walk{b: b, todo: strings.Split(strings.Trim(target, "/"), "/")}
 		fd, err = p.run(w)
 	}
 	if err != nil {
-		return -1, fmt.Errorf("find the target inside: %w", err)
+		return found{}, fmt.Errorf("find the target inside: %w", err)
 	}
-	if err := isWanted(fd, w); err != nil {
+	f, err := look(fd, w)
+	if err != nil {
 		unix.Close(fd)
-		return -1, err
+		return found{}, err
 	}
-	return fd, nil
+	return f, nil
 }
 
-func isWanted(fd int, w want) error {
-	if w == wantAny {
-		return nil
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return fmt.Errorf("stat the target: %w", err)
+// look says in which mount fd is, and holds that it is what was wanted.
+func look(fd int, w want) (found, error) {
+	var st unix.Statx_t
+	const mask = unix.STATX_TYPE | unix.STATX_MNT_ID
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT, mask, &st); err != nil {
+		return found{}, fmt.Errorf("stat the target: %w", err)
 	}
 	isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
 	if w == wantDir && !isDir {
-		return fmt.Errorf("target is a %s inside, not a directory: %w", typeName(st.Mode), unix.ENOTDIR)
+		return found{}, fmt.Errorf("target is a %s inside, not a directory: %w", typeName(uint32(st.Mode)), unix.ENOTDIR)
 	}
 	if w == wantFile && isDir {
-		return fmt.Errorf("target is a directory inside: %w", unix.EISDIR)
+		return found{}, fmt.Errorf("target is a directory inside: %w", unix.EISDIR)
 	}
-	return nil
+	return found{fd: fd, id: st.Mnt_id, isRoot: st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0}, nil
+}
+
+// makeLast makes a target whose directory is there already, the usual case.
+// ENOENT and EEXIST say that it is another case, a dangling link for example.
+func (b *Builder) makeLast(target string, w want) (int, error) {
+	dirPath, name, _ := splitLast(target)
+	dir, err := retryOpenat2(b.root, dirPath, unix.O_PATH|unix.O_DIRECTORY, inRoot)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(dir)
+	err = b.make(dir, name, target, w)
+	if errors.Is(err, unix.EEXIST) {
+		return -1, unix.EEXIST
+	}
+	if err != nil {
+		return -1, err
+	}
+	return unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
 // walk goes to a target one component at a time. It reads each link itself:

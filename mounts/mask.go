@@ -124,7 +124,8 @@ func (b *Builder) rememberMask(m Mount, fd int) error {
 	if err != nil {
 		return err
 	}
-	b.remember(placed{id: id, target: m.Target, text: m.String(), fd: -1, foreign: true})
+	_, inProc := b.belowProc(m.Target)
+	b.remember(placed{id: id, target: m.Target, entry: m, fd: -1, foreign: true, inProc: inProc})
 	return nil
 }
 

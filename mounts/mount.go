@@ -129,6 +129,11 @@ type Root struct {
 	// mount of the host. Both empty means the private tmpfs.
 	Upper string `json:"upper,omitempty"`
 	Work  string `json:"work,omitempty"`
+	// Volatile says that Upper need not survive a crash of the machine: the
+	// overlay then ignores fsync and does not write everything out when it
+	// ends, which can take seconds on a busy disk. The kernel marks Work, and
+	// refuses another mount with it until work/incompat in it is removed.
+	Volatile bool `json:"volatile,omitempty"`
 	// Tree is the directory that MethodTree binds.
 	Tree string `json:"tree,omitempty"`
 	// ReadOnly makes the root read-only in Finish, after the mount points.

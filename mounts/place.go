@@ -20,12 +20,13 @@ func (b *Builder) place(m Mount, mount int, w want, p placed) error {
 	if err != nil {
 		return err
 	}
-	defer unix.Close(at)
-	if err := b.isFree(at); err != nil {
-		return err
+	defer unix.Close(at.fd)
+	// Two paths can be one place through a link, which Sort cannot see.
+	if i, ours := b.byID[at.id]; ours && at.isRoot {
+		return fmt.Errorf("target is already taken by %q: %w", b.placed[i].entry.String(), unix.EEXIST)
 	}
 	const byDescriptor = unix.MOVE_MOUNT_F_EMPTY_PATH | unix.MOVE_MOUNT_T_EMPTY_PATH
-	if err := unix.MoveMount(mount, "", at, "", byDescriptor); err != nil {
+	if err := unix.MoveMount(mount, "", at.fd, "", byDescriptor); err != nil {
 		return fmt.Errorf("move_mount: %w", err)
 	}
 	if err := b.settle(m, mount); err != nil {
@@ -35,7 +36,7 @@ func (b *Builder) place(m Mount, mount int, w want, p placed) error {
 	if err != nil {
 		return err
 	}
-	p.target, p.text, p.fd = m.Target, m.String(), -1
+	p.target, p.entry, p.fd = m.Target, m, -1
 	if p.readOnly {
 		p.fd, done = mount, true
 	}
@@ -67,26 +68,9 @@ func (b *Builder) remember(p placed) {
 	b.placed = append(b.placed, p)
 }
 
-// isFree refuses a target that an earlier entry has already taken. Two paths
-// can be one place through a link, which Sort cannot see.
-func (b *Builder) isFree(at int) error {
-	id, isRoot, err := mountID(at)
-	if err != nil {
-		return err
-	}
-	if i, ours := b.byID[id]; ours && isRoot {
-		return fmt.Errorf("target is already taken by %q: %w", b.placed[i].text, unix.EEXIST)
-	}
-	return nil
-}
-
 // isOurs refuses a directory that is not the sandbox's own.
-func (b *Builder) isOurs(dir int) error {
-	id, _, err := mountID(dir)
-	if err != nil {
-		return err
-	}
-	if i, ours := b.byID[id]; !ours || b.placed[i].foreign {
+func (b *Builder) isOurs(dir found) error {
+	if i, ours := b.byID[dir.id]; !ours || b.placed[i].foreign {
 		return fmt.Errorf("nothing is made in a directory that is not the sandbox's own: %w", unix.EPERM)
 	}
 	return nil

@@ -76,12 +76,12 @@ func (b *Builder) attachProc(m Mount) error {
 		return fmt.Errorf("dup: %w", err)
 	}
 	unix.CloseOnExec(inside)
-	if m.Target == "/proc" && b.inside < 0 {
-		b.inside = inside
-	} else {
+	if err := b.place(m, fd, wantDir, placed{foreign: true}); err != nil || m.Target != "/proc" {
 		unix.Close(inside)
+		return err
 	}
-	return b.place(m, fd, wantDir, placed{foreign: true})
+	b.inside, b.procID = inside, b.placed[len(b.placed)-1].id
+	return nil
 }
 
 // ProcGroup is a set of files of /proc that are hidden or read-only inside,

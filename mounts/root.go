@@ -80,7 +80,7 @@ func (b *Builder) finishRoot(r Root) error {
 		return err
 	}
 	b.remember(placed{
-		id: id, target: "/", text: r.String(), fd: -1,
+		id: id, target: "/", entry: r, fd: -1,
 		foreign: r.Frozen, tree: r.Method == MethodTree, readOnly: r.ReadOnly && !r.Frozen,
 	})
 	return nil
@@ -117,8 +117,13 @@ func (b *Builder) overlay(r Root) (fd int, err error) {
 	if err := unix.Mkdirat(b.base, l.name, 0o700); err != nil {
 		return -1, fmt.Errorf("make room for the layers: %w", err)
 	}
-	// The overlay keeps private copies of the layers' mounts.
-	defer func() { l.detach() }()
+	// The overlay keeps private copies of the layers' mounts. These go away
+	// with the private tmpfs: each unmount costs a grace period of the kernel.
+	defer func() {
+		if err != nil {
+			l.detach()
+		}
+	}()
 	var lower []string
 	for _, dir := range r.Lower {
 		name, err := l.bind(dir)
@@ -136,12 +141,16 @@ func (b *Builder) overlay(r Root) (fd int, err error) {
 		return -1, fmt.Errorf("enter the private tmpfs: %w", err)
 	}
 	defer unix.Chdir("/")
-	return newMount("overlay", []option{
+	options := []option{
 		{"lowerdir", strings.Join(lower, ":")},
 		{"upperdir", upper},
 		{"workdir", work},
 		{"userxattr", ""}, // trusted.* is not for user namespaces, Linux 5.11
-	}, rootAttrs)
+	}
+	if r.Volatile {
+		options = append(options, option{"volatile", ""})
+	}
+	return newMount("overlay", options, rootAttrs)
 }
 
 // layers makes directories of the host available under short plain names.

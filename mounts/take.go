@@ -57,12 +57,8 @@ func (b *Builder) take(m Mount) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	err = setAttrs(tree, m.attrs(), true)
-	if err == errNoSetattr {
-		b.noSetattr = true
-		return tree, nil
-	}
-	if err != nil {
+	// Without mount_setattr(2), settle does it when the mount is attached.
+	if err := b.setAttrs(tree, m.attrs(), true); err != nil && err != errNoSetattr {
 		unix.Close(tree)
 		return -1, err
 	}
