@@ -189,3 +189,9 @@ func runIn(t *testing.T, dir, cwd string, argv ...string) (string, error) {
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }
+
+func mkfifo(t *testing.T, file string) {
+	t.Helper()
+	must(t, os.MkdirAll(filepath.Dir(file), 0o755))
+	must(t, syscall.Mkfifo(file, 0o755))
+}

@@ -38,6 +38,15 @@ func Lacking(p *Program, at Placement, host *Root, image View) (libs []Library, 
 	if p.ELF == nil || p.ELF.Interp == "" {
 		return nil, nil, nil
 	}
+	origin := ""
+	if strings.Contains(p.ELF.RPath+p.ELF.RunPath+strings.Join(p.ELF.Needed, ""), "$") {
+		origin = p.hostDir()
+	}
+	return lackingIn(p, origin, at, host, image)
+}
+
+// lackingIn is Lacking for a program with a known $ORIGIN outside; empty when there is none.
+func lackingIn(p *Program, origin string, at Placement, host *Root, image View) (libs []Library, missing []MissingLibrary, err error) {
 	inside, outside := newTree(image), newTree(View{Root: host})
 	inside.inside, outside.source = true, true
 
@@ -47,8 +56,8 @@ func Lacking(p *Program, at Placement, host *Root, image View) (libs []Library, 
 		cwd: place{outside: at.HostDir, inside: at.Dir},
 	}
 	first := &object{elf: p.ELF, at: place{outside: p.Path, inside: at.Path}}
-	if strings.Contains(p.ELF.RPath+p.ELF.RunPath+strings.Join(p.ELF.Needed, ""), "$") {
-		first.origin = place{outside: p.hostDir(), inside: path.Dir(at.Path)}
+	if origin != "" {
+		first.origin = place{outside: origin, inside: path.Dir(at.Path)}
 	}
 	interp := l.findInterp(first)
 	if interp == nil {
@@ -67,6 +76,13 @@ func Lacking(p *Program, at Placement, host *Root, image View) (libs []Library, 
 		lib, err := o.library()
 		if err != nil {
 			return nil, nil, err
+		}
+		if image.mounted(lib.Inside) {
+			l.missing = append(l.missing, MissingLibrary{
+				Name: lib.Name, NeededBy: lib.NeededBy, Interp: lib.Via == ViaInterp,
+				Reason: "the host has " + lib.Path + ", but " + lib.Inside + " lies below a mount",
+			})
+			continue
 		}
 		_, statErr := image.stat(lib.Inside)
 		lib.Replaces = statErr == nil

@@ -111,6 +111,20 @@ func (v *View) linkAt(path string) (target string, isLink bool, err error) {
 	return target, true, err
 }
 
+// mounted is true when a file made at path would lie on a mount. As much of the path as exists is followed.
+func (v *View) mounted(path string) bool {
+	if len(v.Binds) == 0 {
+		return false
+	}
+	for dir := path; dir != ""; dir = parentOf(dir) {
+		if _, file, err := v.walk(dir); err == nil {
+			root, _ := v.locate(file)
+			return root != v.Root
+		}
+	}
+	return false
+}
+
 // resolve says where a path of the view lies. Without mounts the kernel does the whole lookup when the file is opened.
 func (v *View) resolve(path string) (root *Root, at string, err error) {
 	if len(v.Binds) == 0 {
@@ -125,6 +139,12 @@ func (v *View) resolve(path string) (root *Root, at string, err error) {
 }
 
 // stat returns the status of what stands at path, after links. Errors are bare errnos.
+// Exists tells whether something stands at the absolute path once all links on the way are followed.
+func (v *View) Exists(path string) bool {
+	_, err := v.stat(path)
+	return err == nil
+}
+
 func (v *View) stat(path string) (st unix.Stat_t, err error) {
 	root, at, err := v.resolve(path)
 	if err != nil {
