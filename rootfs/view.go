@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"errors"
 	"io"
 	"strings"
 
@@ -95,10 +96,23 @@ func parentOf(path string) string {
 	return ""
 }
 
+// aboveMount is true for a directory that will be made, if it is not there, because something is mounted below it.
+func (v *View) aboveMount(path string) bool {
+	for _, b := range v.Binds {
+		if strings.HasPrefix(b.Inside, path+"/") {
+			return true
+		}
+	}
+	return false
+}
+
 // linkAt returns the text of the link at path; isLink is false when something else stands there.
 func (v *View) linkAt(path string) (target string, isLink bool, err error) {
 	root, at := v.locate(path)
 	fd, err := root.OpenFD(at, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if errors.Is(err, unix.ENOENT) && v.aboveMount(path) {
+		return "", false, nil
+	}
 	if err != nil {
 		return "", false, err
 	}
