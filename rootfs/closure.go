@@ -31,13 +31,17 @@ const (
 
 // Library is one shared object that a program needs, or its dynamic loader.
 type Library struct {
-	// Name is the text that asked for it: a DT_NEEDED such as "libz.so.1", or the PT_INTERP.
+	// Name is the text that asked for it: a DT_NEEDED such as "libz.so.1", or
+	// the PT_INTERP.
 	Name string
-	// Path is where the loader finds it in the tree that was searched; there may be links on the way.
+	// Path is where the loader finds it in the tree that was searched; there
+	// may be links on the way.
 	Path string
-	// Inside is where a copy must stand so that the loader inside finds it. [Resolver.Closure] gives Path, [Lacking] a path in the image.
+	// Inside is where a copy must stand so that the loader inside finds it.
+	// [Resolver.Closure] gives Path, [Lacking] a path in the image.
 	Inside string
-	// Links are all links on the way from Path to File, those of directories included ("/lib" on a merged-/usr system).
+	// Links are all links on the way from Path to File, those of directories
+	// included ("/lib" on a merged-/usr system).
 	Links []Link
 	// File is the regular file at the end, a path without links.
 	File string
@@ -48,7 +52,8 @@ type Library struct {
 	NeededBy string
 	// Via is the step of the search that found it.
 	Via Via
-	// Replaces is set by [Lacking] when the image has something else at Inside that the loader cannot use; the copy takes its place.
+	// Replaces is set by [Lacking] when the image has something else at Inside
+	// that the loader cannot use; the copy takes its place.
 	Replaces bool
 }
 
@@ -58,9 +63,11 @@ type MissingLibrary struct {
 	Name string
 	// NeededBy is the path of the object that asks.
 	NeededBy string
-	// Interp is true when it is the dynamic loader (PT_INTERP): then the kernel itself cannot start the program.
+	// Interp is true when it is the dynamic loader (PT_INTERP): then the kernel
+	// itself cannot start the program.
 	Interp bool
-	// Reason says why a file that was found cannot be used; empty when there is none.
+	// Reason says why a file that was found cannot be used; empty when there is
+	// none.
 	Reason string
 }
 
@@ -68,37 +75,47 @@ type MissingLibrary struct {
 type Closure struct {
 	// Interps are the dynamic loaders, nearly always exactly one.
 	Interps []Library
-	// Libs are the shared libraries, each file once per path, in the order of loading.
+	// Libs are the shared libraries, each file once per path, in the order of
+	// loading.
 	Libs []Library
 	// Missing are the libraries that are not there.
 	Missing []MissingLibrary
-	// NotELF are those of the files that are no ELF objects (scripts, data), as given.
+	// NotELF are those of the files that are no ELF objects (scripts, data), as
+	// given.
 	NotELF []string
-	// Refused are ELF files that cannot run on this machine: one [*ProgramError] each.
+	// Refused are ELF files that cannot run on this machine: one
+	// [*ProgramError] each.
 	Refused []error
 }
 
-// Resolver finds the libraries that programs of one tree need, as the dynamic loader would find them there, by reading files and never by
-// running one. It keeps what it has read, so that one Resolver for many programs reads each library once; it must not outlive a change of the
-// tree and is not safe for concurrent use.
+// Resolver finds the libraries that programs of one tree need, as the dynamic
+// loader would find them there, by reading files and never by running one. It
+// keeps what it has read, so that one Resolver for many programs reads each
+// library once; it must not outlive a change of the tree and is not safe for
+// concurrent use.
 //
-// The search is that of ld.so(8) without LD_LIBRARY_PATH and LD_PRELOAD, and that of musl for programs with musl's loader. Not covered, since
-// no header says it: libraries opened with dlopen(3), variants for particular processors (glibc-hwcaps; the plain library always stands
-// beside them) and whether a library is too old for a program (symbol versions).
+// The search is that of ld.so(8) without LD_LIBRARY_PATH and LD_PRELOAD, and
+// that of musl for programs with musl's loader. Not covered, since no header
+// says it: libraries opened with dlopen(3), variants for particular processors
+// (glibc-hwcaps; the plain library always stands beside them) and whether a
+// library is too old for a program (symbol versions).
 type Resolver struct {
 	tree *tree
 }
 
-// NewResolver makes a Resolver for a tree. A tree without /etc/ld.so.cache is searched as if ldconfig(8) had run: in the directories of
-// /etc/ld.so.conf as well.
+// NewResolver makes a Resolver for a tree. A tree without /etc/ld.so.cache is
+// searched as if ldconfig(8) had run: in the directories of /etc/ld.so.conf as
+// well.
 func NewResolver(root *Root) *Resolver {
 	t := newTree(View{Root: root})
 	t.source = true
 	return &Resolver{tree: t}
 }
 
-// Closure returns what the files, absolute paths in the tree, need together: programs as well as libraries (plug-ins). A file that cannot be
-// opened is an [fs.PathError] with its errno; one that is no ELF file or not for this machine is only listed.
+// Closure returns what the files, absolute paths in the tree, need together:
+// programs as well as libraries (plug-ins). A file that cannot be opened is an
+// [fs.PathError] with its errno; one that is no ELF file or not for this
+// machine is only listed.
 func (r *Resolver) Closure(files ...string) (Closure, error) {
 	b := closureBuilder{tree: r.tree, seen: make(map[string]bool)}
 	for _, name := range files {
@@ -164,8 +181,9 @@ func (b *closureBuilder) add(name string, f *libFile) error {
 	return nil
 }
 
-// setOrigin finds the $ORIGIN of a file that is loaded first: that of a program is free of links (the kernel tells it by /proc/self/exe), that
-// of a library is not.
+// setOrigin finds the $ORIGIN of a file that is loaded first: that of a program
+// is free of links (the kernel tells it by /proc/self/exe), that of a library
+// is not.
 func (b *closureBuilder) setOrigin(first *object) error {
 	dir := path.Dir(first.at.outside)
 	if first.elf.Interp != "" && first.elf.RPath+first.elf.RunPath != "" {
@@ -217,8 +235,9 @@ func (o *object) library() (Library, error) {
 	return lib, nil
 }
 
-// Open opens the regular file of a library for reading in the tree that it was found in. It passes no link, and it must be the file that was
-// read: another one is an error with errno ESTALE.
+// Open opens the regular file of a library for reading in the tree that it was
+// found in. It passes no link, and it must be the file that was read: another
+// one is an error with errno ESTALE.
 func (l *Library) Open(root *Root) (*os.File, error) {
 	fd, err := root.OpenFD(l.File, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -238,12 +257,14 @@ func (l *Library) Open(root *Root) (*os.File, error) {
 	return os.NewFile(uintptr(fd), l.File), nil
 }
 
-// isLoader is true for a file that the kernel of this machine can start as PT_INTERP.
+// isLoader is true for a file that the kernel of this machine can start as
+// PT_INTERP.
 func isLoader(f *libFile) bool {
 	return f.err == nil && f.elf.native() && (f.elf.Type == elfTypeDyn || f.elf.Type == elfTypeExec)
 }
 
-// needsMusl is true for a library that is linked against musl by its own soname, as Alpine does it.
+// needsMusl is true for a library that is linked against musl by its own
+// soname, as Alpine does it.
 func needsMusl(e *ELF) bool {
 	for _, name := range e.Needed {
 		if strings.HasPrefix(name, "libc.musl-") {

@@ -28,8 +28,9 @@ const (
 	elfDynSize64    = 16
 )
 
-// Limits on what a header may ask to be read. The kernel refuses program headers of more than 64 KiB itself; the largest dynamic sections of
-// real programs have a few hundred entries.
+// Limits on what a header may ask to be read. The kernel refuses program
+// headers of more than 64 KiB itself; the largest dynamic sections of real
+// programs have a few hundred entries.
 const (
 	maxPhdrBytes    = 64 << 10
 	maxDynamicBytes = 256 << 10
@@ -42,13 +43,16 @@ const (
 var (
 	// ErrNotELF says that a file does not begin with the ELF magic.
 	ErrNotELF = errors.New("not an ELF file")
-	// ErrBadELF says that an ELF file is cut short or contradicts itself. The wrapping error has the detail.
+	// ErrBadELF says that an ELF file is cut short or contradicts itself. The
+	// wrapping error has the detail.
 	ErrBadELF = errors.New("damaged ELF file")
 )
 
-// ELF is what the headers of an ELF file say about loading it; see elf(5). All text in it comes from the file and may be hostile.
+// ELF is what the headers of an ELF file say about loading it; see elf(5). All
+// text in it comes from the file and may be hostile.
 type ELF struct {
-	// Bits is 32 or 64. Of a 32-bit file nothing but Machine, Type and OSABI is read.
+	// Bits is 32 or 64. Of a 32-bit file nothing but Machine, Type and OSABI is
+	// read.
 	Bits int
 	// BigEndian is true for the byte order EI_DATA = ELFDATA2MSB.
 	BigEndian bool
@@ -58,22 +62,27 @@ type ELF struct {
 	Type uint16
 	// OSABI is EI_OSABI, 0 or 3 for Linux.
 	OSABI byte
-	// Interp is PT_INTERP, the dynamic loader; empty for a static program and for a library.
+	// Interp is PT_INTERP, the dynamic loader; empty for a static program and
+	// for a library.
 	Interp string
 	// Needed are the DT_NEEDED in their order.
 	Needed []string
-	// SoName, RPath and RunPath are DT_SONAME, DT_RPATH and DT_RUNPATH as they stand, not expanded.
+	// SoName, RPath and RunPath are DT_SONAME, DT_RPATH and DT_RUNPATH as they
+	// stand, not expanded.
 	SoName, RPath, RunPath string
-	// NoDefaultLibs is DF_1_NODEFLIB: the default directories are not searched for the needs of this object.
+	// NoDefaultLibs is DF_1_NODEFLIB: the default directories are not searched
+	// for the needs of this object.
 	NoDefaultLibs bool
 	// Entry is e_entry.
 	Entry uint64
-	// PIE is DF_1_PIE: a position independent program, which is no library although its Type says so.
+	// PIE is DF_1_PIE: a position independent program, which is no library
+	// although its Type says so.
 	PIE bool
 }
 
-// ReadELF reads the headers of an ELF file, at most about 350 KiB of it, and never follows them outside the file. Errors are [ErrNotELF],
-// [ErrBadELF] (wrapped) or what r returned.
+// ReadELF reads the headers of an ELF file, at most about 350 KiB of it, and
+// never follows them outside the file. Errors are [ErrNotELF], [ErrBadELF]
+// (wrapped) or what r returned.
 func ReadELF(r io.ReaderAt) (*ELF, error) {
 	head := make([]byte, elfFirstRead)
 	n, err := r.ReadAt(head, 0)
@@ -144,7 +153,8 @@ type elfSegment struct {
 	off, vaddr, size uint64 // size in the file
 }
 
-// at returns n bytes of the file from off on. Little is read twice, since most files have everything that counts on their first page.
+// at returns n bytes of the file from off on. Little is read twice, since most
+// files have everything that counts on their first page.
 func (f *elfFile) at(off, n uint64) ([]byte, error) {
 	if off+n >= off && off+n <= uint64(len(f.head)) {
 		return f.head[off : off+n], nil
@@ -193,7 +203,8 @@ func (f *elfFile) readSegments() error {
 	return nil
 }
 
-// offset translates an address in memory to a place in the file by the segments that are loaded.
+// offset translates an address in memory to a place in the file by the segments
+// that are loaded.
 func (f *elfFile) offset(vaddr uint64) (off, rest uint64, ok bool) {
 	for _, s := range f.segs {
 		if s.kind == elfLoad && vaddr >= s.vaddr && vaddr-s.vaddr < s.size {
@@ -203,7 +214,8 @@ func (f *elfFile) offset(vaddr uint64) (off, rest uint64, ok bool) {
 	return 0, 0, false
 }
 
-// fill reads PT_INTERP and the dynamic section into e. Of several, the kernel takes the first PT_INTERP and the loader the last PT_DYNAMIC.
+// fill reads PT_INTERP and the dynamic section into e. Of several, the kernel
+// takes the first PT_INTERP and the loader the last PT_DYNAMIC.
 func (f *elfFile) fill(e *ELF) error {
 	e.Entry = f.order.Uint64(f.head[24:])
 	var dynamic *elfSegment

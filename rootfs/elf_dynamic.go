@@ -2,14 +2,16 @@ package rootfs
 
 import "bytes"
 
-// dynamicEntry is a DT_* of the dynamic section whose value is a place in the string table.
+// dynamicEntry is a DT_* of the dynamic section whose value is a place in the
+// string table.
 type dynamicEntry struct {
 	tag, value uint64
 }
 
 // readDynamic reads the dynamic section and the strings that it refers to.
 func (f *elfFile) readDynamic(s elfSegment, e *ELF) error {
-	// The loader reads the section where it is in memory, whatever p_offset says; so does this, lest a crafted file show two faces.
+	// The loader reads the section where it is in memory, whatever p_offset
+	// says; so does this, lest a crafted file show two faces.
 	off, size := s.off, s.size
 	if at, rest, ok := f.offset(s.vaddr); ok {
 		off, size = at, min(size, rest)
@@ -79,8 +81,9 @@ func (f *elfFile) readTexts(texts []dynamicEntry, table stringTableAt, e *ELF) e
 	return nil
 }
 
-// stringTableAt is where the dynamic string table is; whole is its content when it is small. That of a large C++ library has megabytes, of
-// which a few names are wanted.
+// stringTableAt is where the dynamic string table is; whole is its content when
+// it is small. That of a large C++ library has megabytes, of which a few names
+// are wanted.
 type stringTableAt struct {
 	off, size uint64
 	whole     []byte

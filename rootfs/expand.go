@@ -30,8 +30,10 @@ func (l *load) searchDirs(o *object) []place {
 	return o.dirs
 }
 
-// expand replaces $ORIGIN, $LIB and $PLATFORM (also in braces; see ld.so(8)) in a path that object o names, and makes it absolute. $LIB gives
-// several results, since its meaning is compiled into the loader. A path that needs an unknown directory gives none.
+// expand replaces $ORIGIN, $LIB and $PLATFORM (also in braces; see ld.so(8)) in
+// a path that object o names, and makes it absolute. $LIB gives several
+// results, since its meaning is compiled into the loader. A path that needs an
+// unknown directory gives none.
 func (l *load) expand(text string, o *object) []place {
 	variants := []place{{outside: text, inside: text}}
 	if strings.Contains(text, "$") {
@@ -40,7 +42,8 @@ func (l *load) expand(text string, o *object) []place {
 	made := variants[:0]
 	for _, p := range variants {
 		if p.outside, p.inside = absolute(p.outside, l.cwd.outside), absolute(p.inside, l.cwd.inside); p != (place{}) {
-			// Inside, the directories above are the fresh ones of sbx and hold no links, so ".." can be taken off the text.
+			// Inside, the directories above are the fresh ones of sbx and hold
+			// no links, so ".." can be taken off the text.
 			if o.tree == nil || !o.tree.inside {
 				p.inside = cleanPath(p.inside)
 			}
@@ -57,7 +60,8 @@ func cleanPath(p string) string {
 	return path.Clean(p)
 }
 
-// absolute puts a relative path below dir; without dir there is no path. An empty element of a list means the working directory.
+// absolute puts a relative path below dir; without dir there is no path. An
+// empty element of a list means the working directory.
 func absolute(p, dir string) string {
 	switch {
 	case strings.HasPrefix(p, "/"):

@@ -9,7 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// identify finds out what kind of program r is, as the kernel does: by its first bytes.
+// identify finds out what kind of program r is, as the kernel does: by its
+// first bytes.
 func (p *Program) identify(r io.ReaderAt) error {
 	if p.Size == 0 {
 		return &ProgramError{Path: p.Path, Problem: EmptyProgram, Detail: "the file is empty", Err: unix.ENOEXEC}
@@ -66,14 +67,16 @@ func (p *Program) identifyELF(r io.ReaderAt) error {
 	return nil
 }
 
-// noProgram says what a native ELF file is that the kernel does not run, or that it would run into its first instruction and no further.
+// noProgram says what a native ELF file is that the kernel does not run, or
+// that it would run into its first instruction and no further.
 func (e *ELF) noProgram() string {
 	switch e.Type {
 	case elfTypeExec:
 		return ""
 	case elfTypeDyn:
-		// A library without PT_INTERP is mapped by the kernel like a static-pie program, jumps to its entry, and crashes. The dynamic loader
-		// itself is such a file and does run: it needs nothing.
+		// A library without PT_INTERP is mapped by the kernel like a static-pie
+		// program, jumps to its entry, and crashes. The dynamic loader itself
+		// is such a file and does run: it needs nothing.
 		if e.Interp == "" && !e.PIE && (len(e.Needed) > 0 || e.Entry == 0) {
 			return "a shared library, not a program"
 		}
@@ -87,7 +90,8 @@ func (e *ELF) noProgram() string {
 	}
 }
 
-// otherFormat names what the first bytes of a file show when they are neither ELF nor "#!".
+// otherFormat names what the first bytes of a file show when they are neither
+// ELF nor "#!".
 func otherFormat(head []byte) (Problem, string) {
 	for _, f := range []struct{ magic, what string }{
 		{"MZ", "a Windows or DOS program"},
@@ -125,7 +129,8 @@ func looksLikeHTML(text []byte) bool {
 	return bytes.HasPrefix(start, []byte("<!doctype html")) || bytes.HasPrefix(start, []byte("<html"))
 }
 
-// isText is true for UTF-8 (it may be cut at the end) or single-byte text without control characters other than blanks and line ends.
+// isText is true for UTF-8 (it may be cut at the end) or single-byte text
+// without control characters other than blanks and line ends.
 func isText(head []byte) bool {
 	for _, c := range head {
 		if c < ' ' && !bytes.ContainsRune([]byte("\t\n\v\f\r\b\x1b"), rune(c)) || c == 0x7f {
@@ -135,7 +140,8 @@ func isText(head []byte) bool {
 	return len(head) < utf8.UTFMax || utf8.Valid(head[:len(head)-lastRuneCut(head)]) || highBytes(head)*4 < len(head)
 }
 
-// lastRuneCut is the number of bytes at the end that may be the beginning of a longer character.
+// lastRuneCut is the number of bytes at the end that may be the beginning of a
+// longer character.
 func lastRuneCut(b []byte) int {
 	for n := 1; n < utf8.UTFMax && n <= len(b); n++ {
 		if c := b[len(b)-n]; utf8.RuneStart(c) {

@@ -10,17 +10,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxInterpreters is how deep "#!" lines may name scripts again (execve(2): the kernel gives ELOOP beyond).
+// maxInterpreters is how deep "#!" lines may name scripts again (execve(2): the
+// kernel gives ELOOP beyond).
 const maxInterpreters = 5
 
-// MissingInterpreter says that a script cannot start in an image because what its "#!" line leads to is not there. errors.Is finds the errno:
-// ENOENT, EACCES when it is there without execute permission, ELOOP, ENOEXEC.
+// MissingInterpreter says that a script cannot start in an image because what
+// its "#!" line leads to is not there. errors.Is finds the errno: ENOENT,
+// EACCES when it is there without execute permission, ELOOP, ENOEXEC.
 type MissingInterpreter struct {
 	// Script is the path of the script as the user gave it.
 	Script string
 	// Name is what is missing: a path, or with ByEnv a command.
 	Name string
-	// NeededBy is what names it: empty for the script itself, else the interpreter between.
+	// NeededBy is what names it: empty for the script itself, else the
+	// interpreter between.
 	NeededBy string
 	// ByEnv is true when env(1) would look Name up in PATH.
 	ByEnv bool
@@ -30,7 +33,8 @@ type MissingInterpreter struct {
 	Err error
 }
 
-// Error has the form "run SCRIPT: ERRNO (DETAIL)"; names with control characters are quoted.
+// Error has the form "run SCRIPT: ERRNO (DETAIL)"; names with control
+// characters are quoted.
 func (e *MissingInterpreter) Error() string {
 	detail := "its interpreter " + shown(e.Name)
 	if e.NeededBy != "" {
@@ -56,16 +60,21 @@ func (e *MissingInterpreter) Unwrap() error { return e.Err }
 
 // Surroundings are what the start of a script depends on besides the trees.
 type Surroundings struct {
-	// Dir is the working directory inside, for an interpreter that is not named by an absolute path.
+	// Dir is the working directory inside, for an interpreter that is not named
+	// by an absolute path.
 	Dir string
 	// Path is the PATH inside, for env(1).
 	Path string
 }
 
-// ResolveInterp follows the "#!" line of a script through an image, as the kernel and env(1) will: the interpreter, the interpreter of that when
-// it is a script too, the command behind env, and the dynamic loader of an ELF interpreter. It returns the paths of the interpreters inside, the
-// first one first; nothing for a program that is no script. The error is a [*MissingInterpreter]; host, which may be nil, is only looked at to
-// fill its HostPath. No libraries are looked for: an image is taken to be complete in itself.
+// ResolveInterp follows the "#!" line of a script through an image, as the
+// kernel and env(1) will: the interpreter, the interpreter of that when it is a
+// script too, the command behind env, and the dynamic loader of an ELF
+// interpreter. It returns the paths of the interpreters inside, the first one
+// first; nothing for a program that is no script. The error is a
+// [*MissingInterpreter]; host, which may be nil, is only looked at to fill its
+// HostPath. No libraries are looked for: an image is taken to be complete in
+// itself.
 func (p *Program) ResolveInterp(image View, host *Root, with Surroundings) (interps []string, err error) {
 	if p.Script == nil {
 		return nil, nil
@@ -165,8 +174,9 @@ func (r *interpResolver) start(file, by string) error {
 	return nil
 }
 
-// executable returns the errno with which execve(2) of a path would fail for its type or its permission bits. Who is going to execute it is not
-// known here, so one bit of the three is enough.
+// executable returns the errno with which execve(2) of a path would fail for
+// its type or its permission bits. Who is going to execute it is not known
+// here, so one bit of the three is enough.
 func (r *interpResolver) executable(v *View, file string) error {
 	st, err := v.stat(file)
 	switch {

@@ -109,6 +109,16 @@ func TestLacking(t *testing.T) {
 			want:  []string{"/lib/ld-musl-x86_64.so.1 > /lib/ld-musl-x86_64.so.1", "/usr/lib/libz.so > /usr/lib/libz.so!"},
 		},
 		{
+			name: "musl's directories are named by a file, and the image has its own",
+			host: map[string]any{
+				"home/p":                  elfSpec{interp: "/lib/ld-musl-x86_64.so.1", needed: []string{"libz.so", "libc.so"}},
+				"lib/ld-musl-x86_64.so.1": "-> musl/libc.so", "lib/musl/libc.so": lib(), "lib/musl/libz.so": lib("libc.so"),
+				"etc/ld-musl-x86_64.path": "/lib/musl\n",
+			},
+			image: map[string]any{},
+			want:  []string{"/lib/ld-musl-x86_64.so.1 > /lib/ld-musl-x86_64.so.1", "/lib/musl/libz.so > /lib/libz.so"},
+		},
+		{
 			name: "a host without /lib and /usr/lib",
 			host: map[string]any{
 				"home/p":            elfSpec{interp: "/nix/g/lib/ld.so.2", needed: []string{"liba.so", "libc.so.6"}, runpath: "/nix/a/lib"},

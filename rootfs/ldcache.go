@@ -7,7 +7,8 @@ import (
 	"runtime"
 )
 
-// The layout of /etc/ld.so.cache, from the public description in glibc's dl-cache.h. New format:
+// The layout of /etc/ld.so.cache, from the public description in glibc's
+// dl-cache.h. New format:
 //
 //	 0  "glibc-ld.so.cache" "1.1"        20 bytes
 //	20  number of entries                uint32
@@ -16,7 +17,8 @@ import (
 //	32  offset of extensions, or 0       uint32; three words unused
 //	48  entries of 24 bytes: flags, name, path (offsets from the start of this header), osversion: uint32; hwcap: uint64
 //
-// Old format, which glibc wrote in front of the new one until 2.31 and alone before 2.2:
+// Old format, which glibc wrote in front of the new one until 2.31 and alone
+// before 2.2:
 //
 //	 0  "ld.so-1.7.0"                    11 bytes, one of padding
 //	12  number of entries                uint32
@@ -34,13 +36,16 @@ const (
 	cacheBigEndian    = 3
 )
 
-// maxLdCache is the size in bytes above which an ld.so.cache is not read; the largest seen on real hosts stay below 1 MiB.
+// maxLdCache is the size in bytes above which an ld.so.cache is not read; the
+// largest seen on real hosts stay below 1 MiB.
 const maxLdCache = 32 << 20
 
-// ErrNotLdCache says that data is not an ld.so.cache of a format that glibc reads on this machine.
+// ErrNotLdCache says that data is not an ld.so.cache of a format that glibc
+// reads on this machine.
 var ErrNotLdCache = errors.New("not an ld.so.cache")
 
-// LdCache is a parsed /etc/ld.so.cache. It keeps the bytes it was made from and reads entries out of them when asked, as the loader does.
+// LdCache is a parsed /etc/ld.so.cache. It keeps the bytes it was made from and
+// reads entries out of them when asked, as the loader does.
 type LdCache struct {
 	base      []byte // offsets of names and paths count from here
 	entries   []byte
@@ -48,8 +53,10 @@ type LdCache struct {
 	order     binary.ByteOrder
 }
 
-// ParseLdCache reads the head of an ld.so.cache in the new format, the old one, or both in one file. Names and paths are checked only when
-// an entry is used, so a damaged entry hides itself and no other. It keeps data, which must not change. The error is [ErrNotLdCache].
+// ParseLdCache reads the head of an ld.so.cache in the new format, the old one,
+// or both in one file. Names and paths are checked only when an entry is used,
+// so a damaged entry hides itself and no other. It keeps data, which must not
+// change. The error is [ErrNotLdCache].
 func ParseLdCache(data []byte) (*LdCache, error) {
 	if bytes.HasPrefix(data, []byte(cacheMagicNew)) {
 		return parseNewCache(data)
@@ -57,13 +64,15 @@ func ParseLdCache(data []byte) (*LdCache, error) {
 	if !bytes.HasPrefix(data, []byte(cacheMagicOld)) || len(data) < cacheHeaderSizeOld {
 		return nil, ErrNotLdCache
 	}
-	// The old format has no mark of its byte order; it only ever meets the machine that wrote it.
+	// The old format has no mark of its byte order; it only ever meets the
+	// machine that wrote it.
 	count := uint64(binary.NativeEndian.Uint32(data[12:]))
 	end := cacheHeaderSizeOld + count*cacheEntrySizeOld
 	if end > uint64(len(data)) {
 		return nil, ErrNotLdCache
 	}
-	// The new part follows at the next multiple of 8, the alignment of its 64-bit field.
+	// The new part follows at the next multiple of 8, the alignment of its
+	// 64-bit field.
 	if at := (end + 7) &^ 7; at < uint64(len(data)) && bytes.HasPrefix(data[at:], []byte(cacheMagicNew)) {
 		return parseNewCache(data[at:])
 	}
@@ -99,7 +108,8 @@ func parseNewCache(data []byte) (*LdCache, error) {
 // Len returns the number of entries.
 func (c *LdCache) Len() int { return len(c.entries) / c.entrySize }
 
-// Entry returns the entry with the number i, which must be below Len. It is false for an entry whose text lies outside the file.
+// Entry returns the entry with the number i, which must be below Len. It is
+// false for an entry whose text lies outside the file.
 func (c *LdCache) Entry(i int) (CacheEntry, bool) {
 	e := c.entries[i*c.entrySize : (i+1)*c.entrySize]
 	name, nameOK := c.text(c.order.Uint32(e[4:]))
@@ -107,8 +117,10 @@ func (c *LdCache) Entry(i int) (CacheEntry, bool) {
 	return CacheEntry{Name: string(name), Path: string(path), Flags: c.order.Uint32(e), HWCap: c.hwcap(e)}, nameOK && pathOK
 }
 
-// Lookup returns the paths that the cache has for a library name, in the order of the file, found by halving as the loader does it. Entries
-// for particular processors (glibc-hwcaps) are left out: the plain one always stands beside them.
+// Lookup returns the paths that the cache has for a library name, in the order
+// of the file, found by halving as the loader does it. Entries for particular
+// processors (glibc-hwcaps) are left out: the plain one always stands beside
+// them.
 func (c *LdCache) Lookup(name string) []string {
 	key := []byte(name)
 	low, high := 0, c.Len()
@@ -131,7 +143,8 @@ func (c *LdCache) Lookup(name string) []string {
 			break
 		}
 		e, ok := c.Entry(low)
-		// Names that only compare equal ("lib.so.1", "lib.so.01") are different names.
+		// Names that only compare equal ("lib.so.1", "lib.so.01") are different
+		// names.
 		if ok && e.HWCap == 0 && e.Name == name {
 			paths = append(paths, e.Path)
 		}
@@ -163,8 +176,9 @@ func (c *LdCache) text(at uint32) ([]byte, bool) {
 	return text[:end], true
 }
 
-// compareLibNames orders library names as the loader's search expects: byte by byte, a digit above everything else, and two runs of digits by
-// their value. Values wrap at 32 bits, as in the loader, which adds them up in an int.
+// compareLibNames orders library names as the loader's search expects: byte by
+// byte, a digit above everything else, and two runs of digits by their value.
+// Values wrap at 32 bits, as in the loader, which adds them up in an int.
 func compareLibNames(a, b []byte) int {
 	i, j := 0, 0
 	for i < len(a) {
@@ -200,7 +214,8 @@ func compareLibNames(a, b []byte) int {
 	return 0
 }
 
-// charValue is a byte as C's char, in which the loader compares: below zero from 0x80 on where char has a sign.
+// charValue is a byte as C's char, in which the loader compares: below zero
+// from 0x80 on where char has a sign.
 func charValue(c byte) int {
 	switch runtime.GOARCH {
 	case "amd64", "loong64", "mips64", "mips64le":

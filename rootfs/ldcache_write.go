@@ -12,20 +12,25 @@ import (
 	"strings"
 )
 
-// CacheEntry is one line of /etc/ld.so.cache: a library name and the file that the loader opens for it.
+// CacheEntry is one line of /etc/ld.so.cache: a library name and the file that
+// the loader opens for it.
 type CacheEntry struct {
 	// Name is the soname that programs ask for, such as "libz.so.1".
 	Name string
 	// Path is the absolute path of the library.
 	Path string
-	// Flags is the kind of library, as `ldconfig -p` prints it in words. Zero asks [WriteLdCache] for the kind of this machine.
+	// Flags is the kind of library, as `ldconfig -p` prints it in words. Zero
+	// asks [WriteLdCache] for the kind of this machine.
 	Flags uint32
-	// HWCap is not zero for a variant that only some processors may load; such an entry is passed over by [LdCache.Lookup].
+	// HWCap is not zero for a variant that only some processors may load; such
+	// an entry is passed over by [LdCache.Lookup].
 	HWCap uint64
 }
 
-// NativeCacheFlags returns the flags that the dynamic loader of this machine demands of a cache entry (FLAG_ELF_LIBC6 and the ABI bits of
-// glibc's ldconfig.h). On an architecture that is not in the table it is the plain FLAG_ELF_LIBC6.
+// NativeCacheFlags returns the flags that the dynamic loader of this machine
+// demands of a cache entry (FLAG_ELF_LIBC6 and the ABI bits of glibc's
+// ldconfig.h). On an architecture that is not in the table it is the plain
+// FLAG_ELF_LIBC6.
 func NativeCacheFlags() uint32 {
 	const libc6 = 0x0003
 	switch runtime.GOARCH {
@@ -46,11 +51,15 @@ func NativeCacheFlags() uint32 {
 	}
 }
 
-// WriteLdCache writes entries to w in the format of /etc/ld.so.cache that glibc reads since 2.2 ("glibc-ld.so.cache1.1", without the old
-// part in front), in the byte order of this machine. The entries may come in any order; of several with one name the earlier stands first and
-// wins. A name with a slash or NUL, a path that is not absolute, and more than 4 GiB of text are errors, before anything is written.
+// WriteLdCache writes entries to w in the format of /etc/ld.so.cache that glibc
+// reads since 2.2 ("glibc-ld.so.cache1.1", without the old part in front), in
+// the byte order of this machine. The entries may come in any order; of several
+// with one name the earlier stands first and wins. A name with a slash or NUL,
+// a path that is not absolute, and more than 4 GiB of text are errors, before
+// anything is written.
 //
-// The loader searches the file by halving, so the order is part of the format: descending, with runs of digits compared as numbers.
+// The loader searches the file by halving, so the order is part of the format:
+// descending, with runs of digits compared as numbers.
 func WriteLdCache(w io.Writer, entries []CacheEntry) error {
 	sorted := slices.Clone(entries)
 	for i, e := range sorted {
@@ -65,7 +74,8 @@ func WriteLdCache(w io.Writer, entries []CacheEntry) error {
 		if c := compareLibNames([]byte(b.Name), []byte(a.Name)); c != 0 {
 			return c
 		}
-		// Larger flags first, as ldconfig does: the 64-bit library stands before the 32-bit one.
+		// Larger flags first, as ldconfig does: the 64-bit library stands
+		// before the 32-bit one.
 		return int(int64(b.Flags) - int64(a.Flags))
 	})
 
@@ -113,7 +123,8 @@ func nativeCacheEndian() byte {
 	return cacheBigEndian
 }
 
-// stringTable collects NUL-terminated strings; equal ones are stored once. Offsets count from the start of the file.
+// stringTable collects NUL-terminated strings; equal ones are stored once.
+// Offsets count from the start of the file.
 type stringTable struct {
 	start int
 	text  bytes.Buffer

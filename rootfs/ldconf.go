@@ -15,7 +15,8 @@ const (
 	maxConfDepth = 8
 )
 
-// ldSoConf returns the directories that /etc/ld.so.conf names, includes followed; see ldconfig(8). A file that is not there adds nothing.
+// ldSoConf returns the directories that /etc/ld.so.conf names, includes
+// followed; see ldconfig(8). A file that is not there adds nothing.
 func (v *View) ldSoConf() []string {
 	c := confReader{view: v}
 	c.read("/etc/ld.so.conf", 0)
@@ -52,7 +53,8 @@ func (c *confReader) read(name string, depth int) {
 	}
 }
 
-// add takes a line of directories, which blanks, commas, or colons separate. "=libc6" and the like at the end of one is a hint of old times.
+// add takes a line of directories, which blanks, commas, or colons separate.
+// "=libc6" and the like at the end of one is a hint of old times.
 func (c *confReader) add(line string) {
 	for _, dir := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" \t,:", r) }) {
 		dir, _, _ = strings.Cut(dir, "=")
@@ -62,7 +64,8 @@ func (c *confReader) add(line string) {
 	}
 }
 
-// include reads the files that match a pattern, in the order of their names. Wildcards are understood in the last component only.
+// include reads the files that match a pattern, in the order of their names.
+// Wildcards are understood in the last component only.
 func (c *confReader) include(base, pattern string, depth int) {
 	if !strings.HasPrefix(pattern, "/") {
 		pattern = base + "/" + pattern

@@ -5,14 +5,16 @@ import (
 	"strings"
 )
 
-// maxProbes is how many files the loading of one program may look for, and maxObjects how many it may load: a hostile header could ask for
-// millions. The largest programs known stay below a twentieth of either.
+// maxProbes is how many files the loading of one program may look for, and
+// maxObjects how many it may load: a hostile header could ask for millions. The
+// largest programs known stay below a twentieth of either.
 const (
 	maxProbes  = 100_000
 	maxObjects = 4096
 )
 
-// place is one path on both sides: in the tree a library is taken from, and in the tree the program sees.
+// place is one path on both sides: in the tree a library is taken from, and in
+// the tree the program sees.
 type place struct {
 	outside, inside string
 }
@@ -43,17 +45,21 @@ type object struct {
 	split  bool
 }
 
-// load is the loading of one program as the dynamic loader would do it, by reading only.
+// load is the loading of one program as the dynamic loader would do it, by
+// reading only.
 type load struct {
-	// trees are searched in this order at each step: the one that the program sees, then the one that copies are taken from.
+	// trees are searched in this order at each step: the one that the program
+	// sees, then the one that copies are taken from.
 	trees []*tree
-	// defaults are the trees whose cache and default directories count. It lacks the image when the loader comes from the host: the image's
+	// defaults are the trees whose cache and default directories count. It
+	// lacks the image when the loader comes from the host: the image's
 	// libraries are made for another C library then.
 	defaults []*tree
 	musl     bool
 	interp   string // as named by the program
 	cwd      place  // for names and directories that are not absolute; empty to find nothing there
-	// home is where a library that was found by a cache or default directory of the host has to stand inside.
+	// home is where a library that was found by a cache or default directory of
+	// the host has to stand inside.
 	home func(name, at string) string
 
 	known   map[string]*object // by name and soname; nil for one that is missing
@@ -65,7 +71,8 @@ type load struct {
 // isMusl tells the loader of musl from that of glibc by its name, which both fix.
 func isMusl(interp string) bool { return strings.HasPrefix(path.Base(interp), "ld-musl-") }
 
-// run loads first and everything that it needs, breadth first as the loader does. The objects are in l.queue, first included.
+// run loads first and everything that it needs, breadth first as the loader
+// does. The objects are in l.queue, first included.
 func (l *load) run(first, interp *object) {
 	l.known = make(map[string]*object, 16)
 	if interp != nil {
@@ -113,7 +120,8 @@ func (l *load) need(name string, by *object) {
 	l.queue = append(l.queue, o)
 }
 
-// isMuslItself is true for the names under which musl's loader means itself: the C library and those that glibc once kept apart from it.
+// isMuslItself is true for the names under which musl's loader means itself:
+// the C library and those that glibc once kept apart from it.
 func isMuslItself(name string) bool {
 	stem, _, ok := strings.Cut(strings.TrimPrefix(name, "lib"), ".")
 	if !ok || !strings.HasPrefix(name, "lib") {
@@ -134,7 +142,8 @@ func (o *object) path() string {
 	return o.at.in(o.tree)
 }
 
-// find searches a library in the order of ld.so(8), without LD_LIBRARY_PATH. reason is set when the search ended at an unusable file.
+// find searches a library in the order of ld.so(8), without LD_LIBRARY_PATH.
+// reason is set when the search ended at an unusable file.
 func (l *load) find(name string, by *object) (o *object, reason string) {
 	if strings.Contains(name, "/") {
 		for _, at := range l.expand(name, by) {
@@ -155,8 +164,9 @@ func (l *load) find(name string, by *object) (o *object, reason string) {
 	return nil, ""
 }
 
-// findInPaths does the steps DT_RPATH and DT_RUNPATH. With glibc a DT_RUNPATH serves its own object only and switches every DT_RPATH off,
-// while a DT_RPATH also serves the libraries below; with musl both are the latter.
+// findInPaths does the steps DT_RPATH and DT_RUNPATH. With glibc a DT_RUNPATH
+// serves its own object only and switches every DT_RPATH off, while a DT_RPATH
+// also serves the libraries below; with musl both are the latter.
 func (l *load) findInPaths(name string, by *object) (o *object, reason string) {
 	via := ViaRPath
 	own := !l.musl && by.elf.RunPath != ""
@@ -209,7 +219,8 @@ func (l *load) look(t *tree, name string) (*libFile, verdict, string) {
 	return f, v, reason
 }
 
-// newObject makes the object of a library. Its $ORIGIN is the directory of the path that it was found by, links unresolved.
+// newObject makes the object of a library. Its $ORIGIN is the directory of the
+// path that it was found by, links unresolved.
 func newObject(t *tree, f *libFile, at place, via Via) *object {
 	return &object{
 		elf: f.elf, tree: t, file: f, at: at, via: via,
@@ -217,7 +228,8 @@ func newObject(t *tree, f *libFile, at place, via Via) *object {
 	}
 }
 
-// dirOf is the directory part of a path as it stands: "a/../b" stays, since a may be a link.
+// dirOf is the directory part of a path as it stands: "a/../b" stays, since a
+// may be a link.
 func dirOf(name string) string {
 	i := strings.LastIndexByte(name, '/')
 	switch {

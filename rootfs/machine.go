@@ -5,7 +5,8 @@ import (
 	"runtime"
 )
 
-// machineNames are the names that uname -m and file(1) have for e_machine; see elf(5) and the registry of the System V ABI.
+// machineNames are the names that uname -m and file(1) have for e_machine; see
+// elf(5) and the registry of the System V ABI.
 func machineName(machine uint16, bits int) string {
 	switch machine {
 	case 2, 18:
@@ -56,8 +57,9 @@ func pick(bits int, narrow, wide string) string {
 	return wide
 }
 
-// nativeELF is the e_machine of this build of sbx. The user space of Linux can be narrower than its kernel, never wider; sbx itself is 64-bit
-// everywhere it is built for.
+// nativeELF is the e_machine of this build of sbx. The user space of Linux can
+// be narrower than its kernel, never wider; sbx itself is 64-bit everywhere it
+// is built for.
 func nativeELF() uint16 {
 	switch runtime.GOARCH {
 	case "amd64":
@@ -79,10 +81,12 @@ func nativeELF() uint16 {
 	}
 }
 
-// platform is what $PLATFORM stands for in DT_RPATH and DT_RUNPATH (AT_PLATFORM, getauxval(3)).
+// platform is what $PLATFORM stands for in DT_RPATH and DT_RUNPATH
+// (AT_PLATFORM, getauxval(3)).
 func platform() string { return machineName(nativeELF(), 64) }
 
-// libDirs are what $LIB can stand for (ld.so(8)); which of them was chosen is compiled into the loader, so each is tried.
+// libDirs are what $LIB can stand for (ld.so(8)); which of them was chosen is
+// compiled into the loader, so each is tried.
 func libDirs() []string {
 	if t := multiarch(); t != "" {
 		return []string{"lib/" + t, "lib64", "lib"}
@@ -90,7 +94,8 @@ func libDirs() []string {
 	return []string{"lib64", "lib"}
 }
 
-// multiarch is Debian's name of this architecture in library paths, empty when it has none here.
+// multiarch is Debian's name of this architecture in library paths, empty when
+// it has none here.
 func multiarch() string {
 	switch runtime.GOARCH {
 	case "amd64":
@@ -113,7 +118,8 @@ func multiarch() string {
 // nativeBigEndian is the byte order of this machine.
 func nativeBigEndian() bool { return nativeCacheEndian() == cacheBigEndian }
 
-// native is true for an ELF file that the loader of this machine accepts: same class, byte order and machine.
+// native is true for an ELF file that the loader of this machine accepts: same
+// class, byte order and machine.
 func (e *ELF) native() bool {
 	return e.Bits == 64 && e.Machine == nativeELF() && e.BigEndian == nativeBigEndian()
 }

@@ -13,7 +13,8 @@ type Kind string
 
 // The kinds of programs.
 const (
-	// KindStatic is an ELF program without PT_INTERP (also static-pie): it needs nothing but itself.
+	// KindStatic is an ELF program without PT_INTERP (also static-pie): it
+	// needs nothing but itself.
 	KindStatic Kind = "elf-static"
 	// KindDynamic is an ELF program that a dynamic loader starts.
 	KindDynamic Kind = "elf-dynamic"
@@ -21,7 +22,8 @@ const (
 	KindScript Kind = "script"
 )
 
-// Program is a program file of the user, opened once. What is shown, hashed and copied is always this descriptor, never the name again.
+// Program is a program file of the user, opened once. What is shown, hashed and
+// copied is always this descriptor, never the name again.
 type Program struct {
 	// File is open for reading, close-on-exec.
 	File *os.File
@@ -44,7 +46,8 @@ type Program struct {
 	mtime unix.Timespec
 }
 
-// Interp is the PT_INTERP of an ELF program or the interpreter of a script; empty for a static program.
+// Interp is the PT_INTERP of an ELF program or the interpreter of a script;
+// empty for a static program.
 func (p *Program) Interp() string {
 	switch {
 	case p.ELF != nil:
@@ -58,9 +61,11 @@ func (p *Program) Interp() string {
 // Close closes the descriptor.
 func (p *Program) Close() error { return p.File.Close() }
 
-// OpenProgram opens the file at path, a path of the calling process, and finds out how to start it. Links are followed as the user would follow
-// them. The file has to be regular, readable and executable for the caller, and something that the kernel of this machine can start. Every
-// refusal is a [*ProgramError].
+// OpenProgram opens the file at path, a path of the calling process, and finds
+// out how to start it. Links are followed as the user would follow them. The
+// file has to be regular, readable and executable for the caller, and something
+// that the kernel of this machine can start. Every refusal is a
+// [*ProgramError].
 func OpenProgram(path string) (*Program, error) {
 	fd, st, err := openProgramFile(path)
 	if err != nil {

@@ -11,15 +11,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// copyChunk is the size of one read and write in bytes: large enough that the calls cost nothing, small enough for the processor's cache.
+// copyChunk is the size of one read and write in bytes: large enough that the
+// calls cost nothing, small enough for the processor's cache.
 const copyChunk = 512 << 10
 
-// ErrProgramChanged says that a program was written to while it was copied, so that the copy is neither the old one nor the new one.
+// ErrProgramChanged says that a program was written to while it was copied, so
+// that the copy is neither the old one nor the new one.
 var ErrProgramChanged = errors.New("the file changed while it was copied")
 
-// CopyTo writes the program to dst, at its current offset, and returns the SHA-256 of the written bytes in hex. It reads by the descriptor that
-// was opened, each byte once: what is hashed is what is written. A program whose size, time of change or content length is no longer what
-// [OpenProgram] saw is [ErrProgramChanged]; dst is then to be thrown away. The mode of dst is left to the caller.
+// ProgramFromFile takes over a regular file that is open already, in another
+// process than the one that called [OpenProgram], only for [Program.CopyTo]:
+// what kind of program it is was judged there. The file must stay open as long
+// as the Program is used.
+func ProgramFromFile(f *os.File, path string) (*Program, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return nil, fmt.Errorf("look at %s: %w", shown(path), err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, fmt.Errorf("copy %s: it is no regular file any more: %w", shown(path), unix.ESTALE)
+	}
+	return &Program{File: f, Path: path, Size: st.Size, Dev: st.Dev, Ino: st.Ino, mtime: st.Mtim}, nil
+}
+
+// CopyTo writes the program to dst, at its current offset, and returns the
+// SHA-256 of the written bytes in hex. It reads by the descriptor that was
+// opened, each byte once: what is hashed is what is written. A program whose
+// size, time of change or content length is no longer what [OpenProgram] saw is
+// [ErrProgramChanged]; dst is then to be thrown away. The mode of dst is left
+// to the caller.
 func (p *Program) CopyTo(dst *os.File) (sha256hex string, err error) {
 	sum := sha256.New()
 	if err := p.copyHashed(dst, sum); err != nil {
@@ -42,7 +62,8 @@ func (p *Program) copyHashed(dst *os.File, sum hash.Hash) error {
 		return p.unchanged(fd)
 	}
 
-	// Hashing and copying cost about the same, so the hash of a chunk is taken while the chunk is written.
+	// Hashing and copying cost about the same, so the hash of a chunk is taken
+	// while the chunk is written.
 	var bufs [2][]byte
 	bufs[0], bufs[1] = make([]byte, copyChunk), make([]byte, copyChunk)
 	chunks, hashed := make(chan []byte), make(chan struct{})
@@ -62,7 +83,8 @@ func (p *Program) copyHashed(dst *os.File, sum hash.Hash) error {
 	return p.unchanged(fd)
 }
 
-// copyChunks reads each chunk, hands it to the hashing goroutine and writes it meanwhile.
+// copyChunks reads each chunk, hands it to the hashing goroutine and writes it
+// meanwhile.
 func (p *Program) copyChunks(fd int, dst *os.File, bufs [2][]byte, chunks chan<- []byte, hashed <-chan struct{}) error {
 	for off, i := int64(0), 0; off < p.Size; i++ {
 		chunk := bufs[i%2][:min(copyChunk, p.Size-off)]

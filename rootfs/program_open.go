@@ -8,7 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openProgramFile looks before it opens, because merely opening some devices has an effect, and looks again at what it got.
+// openProgramFile looks before it opens, because merely opening some devices
+// has an effect, and looks again at what it got.
 func openProgramFile(path string) (fd int, st unix.Stat_t, err error) {
 	fail := func(err error) (int, unix.Stat_t, error) { return -1, st, err }
 	if strings.ContainsRune(path, 0) {
@@ -32,7 +33,8 @@ func openProgramFile(path string) (fd int, st unix.Stat_t, err error) {
 		err = mayExecute(fd, path, st)
 	}
 	if err == nil {
-		// Regular files never block; without this every reader would go by the poller first.
+		// Regular files never block; without this every reader would go by the
+		// poller first.
 		err = unix.SetNonblock(fd, false)
 	}
 	if err != nil {
@@ -87,8 +89,10 @@ func programType(path string, mode uint32) error {
 	return &ProgramError{Path: path, Problem: NotRegular, Detail: "it is " + what, Err: unix.EACCES}
 }
 
-// mayExecute asks the kernel (faccessat2(2), Linux 5.8) whether the caller may execute the open file, which counts access lists and
-// capabilities. A file system mounted noexec makes that "no" for every file; there the permission bits decide, because it is a copy that runs.
+// mayExecute asks the kernel (faccessat2(2), Linux 5.8) whether the caller may
+// execute the open file, which counts access lists and capabilities. A file
+// system mounted noexec makes that "no" for every file; there the permission
+// bits decide, because it is a copy that runs.
 func mayExecute(fd int, path string, st unix.Stat_t) error {
 	err := unix.Faccessat2(fd, "", unix.X_OK, unix.AT_EACCESS|unix.AT_EMPTY_PATH)
 	if err == nil {

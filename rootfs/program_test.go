@@ -85,7 +85,9 @@ func TestOpenProgramRefuses(t *testing.T) {
 		{"empty", "", 0o755, EmptyProgram, unix.ENOEXEC, noexec + " (the file is empty)"},
 		{"arm", elfSpec{machine: 183}, 0o755, ForeignProgram, unix.ENOEXEC, noexec + " (for aarch64, this machine is x86_64)"},
 		{
-			"i386", elfSpec{class: 1, machine: 3}, 0o755, ForeignProgram, unix.ENOEXEC,
+			"i386",
+			elfSpec{class: 1, machine: 3},
+			0o755, ForeignProgram, unix.ENOEXEC,
 			noexec + " (a 32-bit program (i386); sbx runs 64-bit programs (x86_64) only)",
 		},
 		{"big", elfSpec{data: 2, machine: 22}, 0o755, ForeignProgram, unix.ENOEXEC, noexec + " (for s390x, this machine is x86_64)"},

@@ -7,14 +7,17 @@ import (
 	"strings"
 )
 
-// shebangBytes is how much of a file the kernel looks at for a "#!" line (BINPRM_BUF_SIZE, 256 since Linux 5.1, 128 before).
+// shebangBytes is how much of a file the kernel looks at for a "#!" line
+// (BINPRM_BUF_SIZE, 256 since Linux 5.1, 128 before).
 const shebangBytes = 256
 
 // Shebang is the "#!" line of a script as the kernel reads it; see execve(2).
 type Shebang struct {
-	// Interp is the path of the interpreter as it stands there; it may be relative to the working directory.
+	// Interp is the path of the interpreter as it stands there; it may be
+	// relative to the working directory.
 	Interp string
-	// Arg is the rest of the line, which the interpreter gets as one single argument, blanks and all; empty when there is none.
+	// Arg is the rest of the line, which the interpreter gets as one single
+	// argument, blanks and all; empty when there is none.
 	Arg string
 }
 
@@ -25,8 +28,10 @@ var (
 	errShebangTooLong = errors.New("the interpreter path in the #! line is cut off: the kernel reads 255 bytes")
 )
 
-// ParseShebang reads the "#!" line at the start of head, the first 256 bytes of a file or the whole of a shorter one, by the kernel's rules:
-// blanks and tabs around the path are skipped, a NUL ends it, an argument that does not fit is cut short, a path that does not fit is an error.
+// ParseShebang reads the "#!" line at the start of head, the first 256 bytes of
+// a file or the whole of a shorter one, by the kernel's rules: blanks and tabs
+// around the path are skipped, a NUL ends it, an argument that does not fit is
+// cut short, a path that does not fit is an error.
 func ParseShebang(head []byte) (*Shebang, error) {
 	if !bytes.HasPrefix(head, []byte("#!")) {
 		return nil, errNotScript
@@ -38,7 +43,7 @@ func ParseShebang(head []byte) (*Shebang, error) {
 		line = bytes.TrimRight(line[:end], " \t")
 	} else {
 		start := bytes.TrimLeft(line, " \t")
-		if len(start) == 0 || bytes.IndexAny(start, " \t\x00") < 0 {
+		if len(start) == 0 || !bytes.ContainsAny(start, " \t\x00") {
 			return nil, errShebangTooLong
 		}
 		line = bytes.TrimRight(line[:len(line)-1], " \t") // the last byte gives way to a NUL
@@ -61,8 +66,9 @@ func ParseShebang(head []byte) (*Shebang, error) {
 	return s, nil
 }
 
-// hasCarriageReturn is true when the line ends as Windows ends lines and cannot work for that: the name of the interpreter, or of the command
-// that env is to find, ends in it.
+// hasCarriageReturn is true when the line ends as Windows ends lines and cannot
+// work for that: the name of the interpreter, or of the command that env is to
+// find, ends in it.
 func (s *Shebang) hasCarriageReturn() bool {
 	if s.Arg == "" {
 		return strings.HasSuffix(s.Interp, "\r")
@@ -72,8 +78,10 @@ func (s *Shebang) hasCarriageReturn() bool {
 
 func (s *Shebang) isEnv() bool { return path.Base(s.Interp) == "env" }
 
-// EnvCommand returns the command that a line such as "#!/usr/bin/env python3" or "#!/usr/bin/env -S python3 -u" makes env(1) look up in PATH.
-// ok is false when the interpreter is not env, or when the command cannot be told by reading: it depends on a variable, or PATH is changed.
+// EnvCommand returns the command that a line such as "#!/usr/bin/env python3"
+// or "#!/usr/bin/env -S python3 -u" makes env(1) look up in PATH. ok is false
+// when the interpreter is not env, or when the command cannot be told by
+// reading: it depends on a variable, or PATH is changed.
 func (s *Shebang) EnvCommand() (name string, ok bool) {
 	if !s.isEnv() || s.Arg == "" {
 		return "", false
@@ -93,7 +101,8 @@ func (s *Shebang) EnvCommand() (name string, ok bool) {
 	return envOperand(words)
 }
 
-// envSplitOption returns the text after -S, which may follow other flags in one word ("-iS", "-vS"), or after --split-string.
+// envSplitOption returns the text after -S, which may follow other flags in one
+// word ("-iS", "-vS"), or after --split-string.
 func envSplitOption(arg string) (text string, ok bool) {
 	if rest, ok := strings.CutPrefix(arg, "--split-string"); ok {
 		return strings.TrimPrefix(rest, "="), true
@@ -105,7 +114,8 @@ func envSplitOption(arg string) (text string, ok bool) {
 	return strings.CutPrefix(flags, "S")
 }
 
-// envOperand skips options and assignments in the words of env and returns the command.
+// envOperand skips options and assignments in the words of env and returns the
+// command.
 func envOperand(words []string) (name string, ok bool) {
 	for len(words) > 0 {
 		word := words[0]
@@ -127,8 +137,9 @@ func envOperand(words []string) (name string, ok bool) {
 	return "", false
 }
 
-// splitEnvString splits the text of env -S into words as its manual describes: blanks separate, quotes and backslashes protect, "#" at the
-// start of a word begins a comment. ok is false for an unfinished quote and for ${VARIABLE}.
+// splitEnvString splits the text of env -S into words as its manual describes:
+// blanks separate, quotes and backslashes protect, "#" at the start of a word
+// begins a comment. ok is false for an unfinished quote and for ${VARIABLE}.
 func splitEnvString(text string) (words []string, ok bool) {
 	var word strings.Builder
 	inWord, quote := false, byte(0)

@@ -9,12 +9,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tree is a View together with everything that was read from it for the search of libraries. It is not safe for concurrent use.
+// tree is a View together with everything that was read from it for the search
+// of libraries. It is not safe for concurrent use.
 type tree struct {
 	view View
-	// inside is true for the tree that the program will see, and so decides which of the two paths of a place applies.
+	// inside is true for the tree that the program will see, and so decides
+	// which of the two paths of a place applies.
 	inside bool
-	// source is true for a tree that libraries are copied from: a directory that only ldconfig would search counts as well.
+	// source is true for a tree that libraries are copied from: a directory
+	// that only ldconfig would search counts as well.
 	source bool
 
 	files map[string]*libFile
@@ -37,7 +40,8 @@ func newTree(view View) *tree {
 	return &tree{view: view, files: make(map[string]*libFile), glibc: make(map[string][]string)}
 }
 
-// file opens and reads the file at a path once. An absent file has an errno for an error, another one [ErrNotELF] or [ErrBadELF].
+// file opens and reads the file at a path once. An absent file has an errno for
+// an error, another one [ErrNotELF] or [ErrBadELF].
 func (t *tree) file(name string) *libFile {
 	if f, ok := t.files[name]; ok {
 		return f
@@ -67,8 +71,9 @@ const (
 	giveUp // there, but no library: the loader ends with an error
 )
 
-// judge decides on a file as open_verify of glibc's loader does: what cannot be opened or is of another class or machine is passed over in
-// silence, anything else that is no shared library is an error.
+// judge decides on a file as open_verify of glibc's loader does: what cannot be
+// opened or is of another class or machine is passed over in silence, anything
+// else that is no shared library is an error.
 func judge(f *libFile) (v verdict, reason string) {
 	switch {
 	case f.err == nil && !f.elf.native():
@@ -96,8 +101,10 @@ func (t *tree) ldCache() *LdCache {
 	return t.cache
 }
 
-// loaderDir is the directory in which the loader named interp really is: the one that glibc was configured for (slibdir), in which it searches
-// by itself on every distribution, NixOS included. It is empty when the loader is not there.
+// loaderDir is the directory in which the loader named interp really is: the
+// one that glibc was configured for (slibdir), in which it searches by itself
+// on every distribution, NixOS included. It is empty when the loader is not
+// there.
 func (t *tree) loaderDir(interp string) string {
 	_, file, err := t.view.walk(interp)
 	if err != nil {
@@ -106,8 +113,10 @@ func (t *tree) loaderDir(interp string) string {
 	return path.Dir(file)
 }
 
-// glibcDirs are the directories that glibc's loader searches after the cache. Which of them it was built with differs between distributions;
-// searching all of them in this order finds the same files, since each distribution keeps libraries of one kind in one place.
+// glibcDirs are the directories that glibc's loader searches after the cache.
+// Which of them it was built with differs between distributions; searching all
+// of them in this order finds the same files, since each distribution keeps
+// libraries of one kind in one place.
 func (t *tree) glibcDirs(interp string) []string {
 	if dirs, ok := t.glibc[interp]; ok {
 		return dirs
@@ -128,7 +137,8 @@ func (t *tree) glibcDirs(interp string) []string {
 	return dirs
 }
 
-// muslDirs are the directories of /etc/ld-musl-$ARCH.path, separated by colons or newlines, or musl's own three.
+// muslDirs are the directories of /etc/ld-musl-$ARCH.path, separated by colons
+// or newlines, or musl's own three.
 func (t *tree) muslDirs(interp string) []string {
 	if t.musl != nil {
 		return t.musl

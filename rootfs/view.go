@@ -8,10 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxLinks is how many symbolic links one lookup may pass, the kernel's own number (path_resolution(7)).
+// maxLinks is how many symbolic links one lookup may pass, the kernel's own
+// number (path_resolution(7)).
 const maxLinks = 40
 
-// Bind is a file or directory of the host that will be mounted over a path of a tree.
+// Bind is a file or directory of the host that will be mounted over a path of a
+// tree.
 type Bind struct {
 	// Inside is the absolute, clean path of the mount point, without links.
 	Inside string `json:"inside"`
@@ -19,11 +21,13 @@ type Bind struct {
 	Outside string `json:"outside"`
 }
 
-// View is a tree as a program in it will find it: a Root with the mounts that are going to lie over it. The zero Binds is a plain Root.
+// View is a tree as a program in it will find it: a Root with the mounts that
+// are going to lie over it. The zero Binds is a plain Root.
 type View struct {
 	// Root is the tree.
 	Root *Root
-	// Host is the root of the host, in which the Outside of each Bind is looked up. It may be nil when there are no Binds.
+	// Host is the root of the host, in which the Outside of each Bind is looked
+	// up. It may be nil when there are no Binds.
 	Host *Root
 	// Binds are the mounts, in any order.
 	Binds []Bind
@@ -33,11 +37,13 @@ type View struct {
 type Link struct {
 	// Path is the link itself, absolute, without any other link in it.
 	Path string
-	// Target is the text of the link, as readlink(2) gives it: absolute or relative to the directory of Path.
+	// Target is the text of the link, as readlink(2) gives it: absolute or
+	// relative to the directory of Path.
 	Target string
 }
 
-// locate says in which Root, and under which path there, a path of the view without links lies. The innermost mount wins.
+// locate says in which Root, and under which path there, a path of the view
+// without links lies. The innermost mount wins.
 func (v *View) locate(path string) (*Root, string) {
 	root, at, depth := v.Root, path, -1
 	for _, b := range v.Binds {
@@ -50,8 +56,10 @@ func (v *View) locate(path string) (*Root, string) {
 	return root, at
 }
 
-// walk goes to path one component at a time. It returns every link that was passed, in order, and the path of what stands at the end, free of
-// links. Directories on the way are opened with O_PATH only, so it works below directories of mode 0711. Errors are bare errnos.
+// walk goes to path one component at a time. It returns every link that was
+// passed, in order, and the path of what stands at the end, free of links.
+// Directories on the way are opened with O_PATH only, so it works below
+// directories of mode 0711. Errors are bare errnos.
 func (v *View) walk(path string) (links []Link, file string, err error) {
 	rest := path
 	for rest != "" {
@@ -88,7 +96,8 @@ func (v *View) walk(path string) (links []Link, file string, err error) {
 	return links, file, nil
 }
 
-// parentOf is the directory above a path without links; the root, here "", is its own parent.
+// parentOf is the directory above a path without links; the root, here "", is
+// its own parent.
 func parentOf(path string) string {
 	if i := strings.LastIndexByte(path, '/'); i > 0 {
 		return path[:i]
@@ -96,7 +105,8 @@ func parentOf(path string) string {
 	return ""
 }
 
-// aboveMount is true for a directory that will be made, if it is not there, because something is mounted below it.
+// aboveMount is true for a directory that will be made, if it is not there,
+// because something is mounted below it.
 func (v *View) aboveMount(path string) bool {
 	for _, b := range v.Binds {
 		if strings.HasPrefix(b.Inside, path+"/") {
@@ -106,7 +116,8 @@ func (v *View) aboveMount(path string) bool {
 	return false
 }
 
-// linkAt returns the text of the link at path; isLink is false when something else stands there.
+// linkAt returns the text of the link at path; isLink is false when something
+// else stands there.
 func (v *View) linkAt(path string) (target string, isLink bool, err error) {
 	root, at := v.locate(path)
 	fd, err := root.OpenFD(at, unix.O_PATH|unix.O_NOFOLLOW, 0)
@@ -125,7 +136,8 @@ func (v *View) linkAt(path string) (target string, isLink bool, err error) {
 	return target, true, err
 }
 
-// mounted is true when a file made at path would lie on a mount. As much of the path as exists is followed.
+// mounted is true when a file made at path would lie on a mount. As much of the
+// path as exists is followed.
 func (v *View) mounted(path string) bool {
 	if len(v.Binds) == 0 {
 		return false
@@ -139,7 +151,8 @@ func (v *View) mounted(path string) bool {
 	return false
 }
 
-// resolve says where a path of the view lies. Without mounts the kernel does the whole lookup when the file is opened.
+// resolve says where a path of the view lies. Without mounts the kernel does
+// the whole lookup when the file is opened.
 func (v *View) resolve(path string) (root *Root, at string, err error) {
 	if len(v.Binds) == 0 {
 		return v.Root, path, nil
@@ -152,8 +165,9 @@ func (v *View) resolve(path string) (root *Root, at string, err error) {
 	return root, at, nil
 }
 
-// stat returns the status of what stands at path, after links. Errors are bare errnos.
-// Exists tells whether something stands at the absolute path once all links on the way are followed.
+// stat returns the status of what stands at path, after links. Errors are bare
+// errnos. Exists tells whether something stands at the absolute path once all
+// links on the way are followed.
 func (v *View) Exists(path string) bool {
 	_, err := v.stat(path)
 	return err == nil
@@ -176,9 +190,12 @@ func statIn(root *Root, at string, st *unix.Stat_t) error {
 	return unix.Fstat(fd, st)
 }
 
-// openRegular opens a regular file for reading, after links. It looks before it opens: merely opening some devices has an effect (a watchdog
-// starts to count), and the path may come out of a hostile ELF header while root runs the program. O_NONBLOCK is for the race in which a fifo
-// comes between. Errors are bare errnos: EISDIR for a directory, EINVAL for anything else that is not a regular file.
+// openRegular opens a regular file for reading, after links. It looks before it
+// opens: merely opening some devices has an effect (a watchdog starts to
+// count), and the path may come out of a hostile ELF header while root runs the
+// program. O_NONBLOCK is for the race in which a fifo comes between. Errors are
+// bare errnos: EISDIR for a directory, EINVAL for anything else that is not a
+// regular file.
 func (v *View) openRegular(path string) (fd int, st unix.Stat_t, err error) {
 	root, at, err := v.resolve(path)
 	if err != nil {
@@ -222,7 +239,8 @@ func (v *View) readFile(path string, limit int64) ([]byte, error) {
 	return data[:n], nil
 }
 
-// fdReader reads a descriptor by pread(2), without an os.File and its registration with the poller.
+// fdReader reads a descriptor by pread(2), without an os.File and its
+// registration with the poller.
 type fdReader int
 
 // ReadAt implements [io.ReaderAt].
