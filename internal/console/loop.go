@@ -43,15 +43,11 @@ type loop struct {
 // Run relays until the last slave of the pseudoterminal is closed and its output written, or until [Relay.Close]; both return
 // nil. An error means that out takes no more (EPIPE for a pipe whose reader has gone, EIO for a terminal that is gone) or that
 // the master cannot be read. The master is closed then, so that the program gets SIGHUP as from a terminal that is hung up. It
-// must be called once.
+// must be called once; Close does it when there was no call before.
 func (r *Relay) Run() (err error) {
-	r.mu.Lock()
-	if r.started || r.closing {
-		r.mu.Unlock()
+	if !r.start() {
 		return nil
 	}
-	r.started = true
-	r.mu.Unlock()
 	returned := false
 	defer func() {
 		if !returned { // a panic: the last chance for this terminal
@@ -77,6 +73,15 @@ func (r *Relay) Run() (err error) {
 	}
 	returned = true
 	return err
+}
+
+// start reports whether this is the first Run.
+func (r *Relay) start() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first := !r.started
+	r.started = true
+	return first
 }
 
 // step waits for something to do and does it. It reports whether the relay is at its end.

@@ -199,12 +199,10 @@ func (r *Relay) Close() error {
 func (r *Relay) stop() bool {
 	r.mu.Lock()
 	r.closing = true
-	started := r.started
 	r.mu.Unlock()
-	if !started {
-		return true
-	}
 	r.wake.wake()
+	// The program may have ended before the caller's goroutine came to Run; its output is wanted all the same.
+	go func() { _ = r.Run() }() // an error is that of the terminal, which the rest of Close meets too
 	select {
 	case <-r.done:
 		return true
