@@ -109,11 +109,12 @@ func (b *Builder) remountBelow(fd int, attrs uint64) error {
 			}
 		}
 	}
+	hidden := covered(table)
 	for _, m := range table {
-		if m.id == id || !below[m.id] {
+		if m.id == id || !below[m.id] || hidden[m.id] {
 			continue
 		}
-		if err := b.remountAt(m, attrs, below); err != nil {
+		if err := b.remountAt(m, attrs); err != nil {
 			return fmt.Errorf("mount %s below it: %w", quote(path.Base(m.point)), err)
 		}
 	}
@@ -121,9 +122,8 @@ func (b *Builder) remountBelow(fd int, attrs uint64) error {
 }
 
 // remountAt remounts one line of the mount table. The path in it is looked up
-// without following links, and what is found must be that very mount or one
-// that is mounted over it.
-func (b *Builder) remountAt(m mountLine, attrs uint64, below map[uint64]bool) error {
+// without following links, and what is found must be that very mount.
+func (b *Builder) remountAt(m mountLine, attrs uint64) error {
 	name := strings.TrimPrefix(m.point, "/"+baseRoot)
 	fd, err := retryOpenat2(b.root, name, unix.O_PATH, unix.RESOLVE_IN_ROOT|unix.RESOLVE_NO_SYMLINKS)
 	if err != nil {
@@ -135,9 +135,6 @@ func (b *Builder) remountAt(m mountLine, attrs uint64, below map[uint64]bool) er
 		return err
 	}
 	if id != m.id {
-		if below[id] {
-			return nil // m is covered and can never be uncovered
-		}
 		return fmt.Errorf("its path leads to mount %d instead of %d: %w", id, m.id, unix.ESTALE)
 	}
 	return b.remount(fd, attrs)

@@ -2,6 +2,7 @@ package mounts
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -120,17 +121,24 @@ func bind(source, target string, readOnly bool) Mount {
 	}
 }
 
-// apply runs the whole sequence as pid 1 would.
-func apply(root Root, list []Mount) error {
+// apply runs the whole sequence as pid 1 would; change may set up the Builder.
+func apply(root Root, list []Mount, change ...func(*Builder)) error {
 	b, err := Begin(Scratch{Size: 1 << 20, Inodes: 200})
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	return b.apply(root, list)
+	for _, f := range change {
+		f(b)
+	}
+	if err := attachAll(b, root, list); err != nil {
+		return err
+	}
+	return b.Finish()
 }
 
-func (b *Builder) apply(root Root, list []Mount) error {
+// attachAll does everything before Finish.
+func attachAll(b *Builder, root Root, list []Mount) error {
 	sorted, err := Sort(list)
 	if err != nil {
 		return err
@@ -151,5 +159,53 @@ func (b *Builder) apply(root Root, list []Mount) error {
 			return err
 		}
 	}
-	return b.Finish()
+	return nil
+}
+
+// old makes a Builder behave as on a kernel before Linux 5.12.
+func old(b *Builder) { b.noSetattr = true }
+
+// checks collects what a body found wrong.
+type checks struct{ wrong []string }
+
+func (c *checks) ok(what string, err error) {
+	if err != nil {
+		c.wrong = append(c.wrong, fmt.Sprintf("%s: %v", what, err))
+	}
+}
+
+func (c *checks) fails(what string, err error, want ...error) {
+	for _, w := range want {
+		if errors.Is(err, w) {
+			return
+		}
+	}
+	c.wrong = append(c.wrong, fmt.Sprintf("%s: got %v, want one of %v", what, err, want))
+}
+
+func (c *checks) reads(path, want string) {
+	data, err := os.ReadFile(path)
+	if err != nil || string(data) != want {
+		c.wrong = append(c.wrong, fmt.Sprintf("read %s: %q, %v, want %q", path, data, err, want))
+	}
+}
+
+func (c *checks) writes(path string) { c.ok("write "+path, os.WriteFile(path, []byte("x"), 0o600)) }
+
+func (c *checks) cannotWrite(path string, want ...error) {
+	c.fails("write "+path, os.WriteFile(path, []byte("x"), 0o600), want...)
+}
+
+func (c *checks) flags(path string, want int64, not int64) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil || int64(fs.Flags)&want != want || int64(fs.Flags)&not != 0 {
+		c.wrong = append(c.wrong, fmt.Sprintf("statfs %s: flags %#x, %v, want %#x and not %#x", path, fs.Flags, err, want, not))
+	}
+}
+
+func (c *checks) result() error {
+	if len(c.wrong) == 0 {
+		return nil
+	}
+	return errors.New(strings.Join(c.wrong, "\n"))
 }

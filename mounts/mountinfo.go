@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"path"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -70,6 +71,53 @@ func parseMountinfo(data []byte) ([]mountLine, error) {
 		lines = append(lines, mountLine{id, parent, unescape(fields[4]), string(fields[5])})
 	}
 	return lines, nil
+}
+
+// place is where a mount is attached.
+type place struct {
+	parent uint64
+	point  string
+}
+
+// covered returns the mounts that no path leads to, because another one is
+// mounted over them or over a directory on the way. They cannot be changed by
+// path, and never be uncovered by a payload for which all mounts are locked.
+func covered(table []mountLine) map[uint64]bool {
+	byID := make(map[uint64]mountLine, len(table))
+	at := make(map[place]bool, len(table))
+	for _, m := range table {
+		byID[m.id] = m
+		at[place{m.parent, m.point}] = true
+	}
+	hidden := map[uint64]bool{}
+	for _, m := range table {
+		if at[place{m.id, m.point}] || isBehind(m, byID, at) {
+			hidden[m.id] = true
+		}
+	}
+	return hidden
+}
+
+// isBehind goes from m to the root as a path would.
+func isBehind(m mountLine, byID map[uint64]mountLine, at map[place]bool) bool {
+	for range len(byID) {
+		parent, known := byID[m.parent]
+		if !known {
+			return false
+		}
+		if m.point != parent.point {
+			for dir := m.point; len(dir) > len(parent.point) && dir != "/"; dir = path.Dir(dir) {
+				if dir != m.point && at[place{parent.id, dir}] {
+					return true
+				}
+			}
+			if at[place{parent.id, parent.point}] {
+				return true
+			}
+		}
+		m = parent
+	}
+	return false
 }
 
 // unescape undoes the octal escapes of blanks and backslashes in a path.

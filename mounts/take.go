@@ -37,6 +37,8 @@ func (b *Builder) Take(m Mount) error {
 	return nil
 }
 
+var errLinked = fmt.Errorf("source is now reached through a symbolic link: %w", unix.ELOOP)
+
 func (b *Builder) take(m Mount) (int, error) {
 	flags := unix.O_PATH | unix.O_NOFOLLOW
 	if m.Kind == Bind && m.Directory {
@@ -44,7 +46,7 @@ func (b *Builder) take(m Mount) (int, error) {
 	}
 	source, err := retryOpenat2(unix.AT_FDCWD, m.Source, flags, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
 	if err == unix.ELOOP {
-		return -1, fmt.Errorf("source is now reached through a symbolic link: %w", err)
+		return -1, errLinked
 	}
 	if err != nil {
 		return -1, fmt.Errorf("open the source: %w", err)
@@ -108,6 +110,8 @@ func (m Mount) verifySource(fd int) error {
 		if m.Directory {
 			return fmt.Errorf("source is no directory: %w", unix.ENOTDIR)
 		}
+	case unix.S_IFLNK:
+		return errLinked
 	default:
 		return fmt.Errorf("source is a %s: %w", typeName(st.Mode), unix.EINVAL)
 	}
