@@ -139,10 +139,13 @@ func (b *builder) stage(ctx context.Context, staging string, c *contents, stamp 
 	if err := m.run(ctx, b.report); err != nil {
 		return err
 	}
+	if err := writeFile(own, stampFile, []byte(stamp)); err != nil {
+		return err
+	}
 	return writeJSON(own, imageFile, ImageInfo{
 		Format: imageFormat, Maker: maker(b.req.Name), Name: b.req.Name, Key: c.key(b.req.Owner),
 		Owner: b.req.Owner, Created: time.Now().UTC(), Files: c.files, Bytes: c.bytes,
-		Binds: c.binds, Shell: c.shell, Notes: c.notes, Stamp: stamp,
+		Binds: c.binds, Shell: c.shell, Notes: c.notes,
 	})
 }
 
@@ -276,7 +279,7 @@ func (s *Store) collectImage(dir *os.File) error {
 // changed is when the image was made or last found current.
 func changed(dir *os.File, key string) time.Time {
 	var st unix.Stat_t
-	if unix.Fstatat(int(dir.Fd()), key+"/"+imageFile, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+	if unix.Fstatat(int(dir.Fd()), key+"/"+stampFile, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 		return time.Time{}
 	}
 	return time.Unix(st.Mtim.Unix())

@@ -19,18 +19,18 @@ const maxCopyDepth = 1000
 // CopyOptions say how CopyTree copies.
 type CopyOptions struct {
 	// Method of the data; "" is CopyFull.
-	Method Method
+	Method Method `json:"method,omitempty"`
 	// Owner, when not nil, becomes the owner of every file whose owner is id 0
 	// of the caller's user namespace or has no id in it: for a DIR image, whose
 	// files belong to the user himself. All other owners are kept.
-	Owner *Ownership
+	Owner *Ownership `json:"owner,omitempty"`
 	// KeepSetID keeps set-user-id and set-group-id bits, for a copy of a
 	// sandbox with a fake root. They are dropped otherwise (SECURITY D8).
-	KeepSetID bool
+	KeepSetID bool `json:"keep_setid,omitempty"`
 	// SkipChown leaves every file to the caller (Ownership.Single).
-	SkipChown bool
+	SkipChown bool `json:"skip_chown,omitempty"`
 	// Progress may be nil; it is called from one goroutine at a time.
-	Progress func(Progress)
+	Progress func(Progress) `json:"-"`
 }
 
 // CopyStats is what CopyTree did.

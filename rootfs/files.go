@@ -48,7 +48,7 @@ func openDir(parent *os.File, name string) (*os.File, error) {
 // writing because NFS refuses an exclusive lock on one opened for reading
 // (flock(2)).
 func openLock(dir *os.File, name string, flags int) (*os.File, error) {
-	flags |= unix.O_RDWR | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	flags |= unix.O_RDWR | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(int(dir.Fd()), name, flags, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock %s: %w", filepath.Join(dir.Name(), name), err)
@@ -110,17 +110,22 @@ func readSmall(dir *os.File, name string) ([]byte, error) {
 	return data, nil
 }
 
-// writeJSON replaces a file in one step, so that no reader sees half of it.
+// writeJSON replaces a file by the JSON form of v.
 func writeJSON(dir *os.File, name string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Join(dir.Name(), name), err)
 	}
+	return writeFile(dir, name, append(data, '\n'))
+}
+
+// writeFile replaces a file in one step, so that no reader sees half of it.
+func writeFile(dir *os.File, name string, data []byte) error {
 	tmp := "." + name + ".new"
 	if err := unix.Unlinkat(int(dir.Fd()), tmp, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("write %s: %w", filepath.Join(dir.Name(), tmp), err)
 	}
-	if err := writeNew(int(dir.Fd()), tmp, append(data, '\n'), 0o600); err != nil {
+	if err := writeNew(int(dir.Fd()), tmp, data, 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", filepath.Join(dir.Name(), tmp), err)
 	}
 	if err := unix.Renameat(int(dir.Fd()), tmp, int(dir.Fd()), name); err != nil {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"hash/fnv"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +16,7 @@ import (
 // The files of an image beside its tree.
 const (
 	imageFile = "image.json"
+	stampFile = "stamp" // see stamp.go; renewed without the rest
 	ownerFile = "owner.json"
 
 	stagingPrefix = ".staging-"
@@ -65,7 +66,7 @@ func (s *Store) FindImage(ctx context.Context, req ImageRequest) (*Image, error)
 		if err != nil {
 			continue // being removed
 		}
-		if img.fits(req) && sameStamp(host, img.Stamp) {
+		if img.fits(req) && stampHolds(host, dir, key) {
 			return img, nil
 		}
 		img.Close()
@@ -90,23 +91,34 @@ func findChanged(ctx context.Context, req ImageRequest, dir *os.File, host *Root
 		return nil, fmt.Errorf("find image %s: %w: the host's programs or libraries have changed since it was made",
 			req.Name, ErrNoImage)
 	}
-	if err := img.refresh(dir, makeStamp(host, c.stamped)); err != nil {
+	if err := refreshStamp(dir, img.Key, makeStamp(host, c.stamped)); err != nil {
 		img.Close()
 		return nil, err
 	}
 	return img, nil
 }
 
-// refresh writes a new stamp. A store that cannot be written to is no reason to
-// refuse an image that is there and right.
-func (i *Image) refresh(dir *os.File, stamp string) error {
-	own, err := openDir(dir, i.Key)
+// stampHolds reports whether the host is as it was when the image was last
+// found current. An unreadable stamp means no, and a full comparison.
+func stampHolds(host *Root, dir *os.File, key string) bool {
+	own, err := openDir(dir, key)
+	if err != nil {
+		return false
+	}
+	defer own.Close()
+	stamp, err := readSmall(own, stampFile)
+	return err == nil && sameStamp(host, string(stamp))
+}
+
+// refreshStamp writes a new stamp. A store that cannot be written to is no
+// reason to refuse an image that is there and right.
+func refreshStamp(dir *os.File, key, stamp string) error {
+	own, err := openDir(dir, key)
 	if err != nil {
 		return err
 	}
 	defer own.Close()
-	i.Stamp = stamp
-	err = writeJSON(own, imageFile, i.ImageInfo)
+	err = writeFile(own, stampFile, []byte(stamp))
 	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return nil
 	}
@@ -144,7 +156,7 @@ func InspectImage(ctx context.Context, req ImageRequest) (ImageInfo, error) {
 		if err != nil || !info.fits(req) {
 			continue
 		}
-		if sameStamp(host, info.Stamp) {
+		if stampHolds(host, dir, key) {
 			return info, nil
 		}
 		if digestKey == "" {
@@ -259,8 +271,7 @@ func (c *contents) key(o Ownership) string {
 
 // maker identifies the data by which an image is made; other lists or generated
 // texts make other images of the same host.
-func maker(name string) uint64 {
-	sum := fnv.New64a()
+func maker(name string) uint32 {
 	list := ""
 	switch name {
 	case ImageBase:
@@ -268,10 +279,11 @@ func maker(name string) uint64 {
 	case ImageHost:
 		list = hostList
 	}
+	var sum uint32
 	for _, text := range [...]string{list, nsswitchConf, resolvConf, profile, bashrc} {
-		_, _ = io.WriteString(sum, text) // a hash takes everything
+		sum = crc32.Update(sum, crc32.IEEETable, []byte(text))
 	}
-	return sum.Sum64()
+	return sum
 }
 
 // keysOf lists the images of one variant in dir, the images of one name.

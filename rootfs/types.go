@@ -65,7 +65,7 @@ var ErrNeedsMap = errors.New("files of other ids are in the way")
 // image.json beside the tree, written last.
 type ImageInfo struct {
 	Format  int       `json:"format"`
-	Maker   uint64    `json:"maker"` // of the lists it was made by
+	Maker   uint32    `json:"maker"` // of the lists it was made by
 	Name    string    `json:"name"`
 	Key     string    `json:"key"`
 	Owner   Ownership `json:"owner"`
@@ -80,9 +80,6 @@ type ImageInfo struct {
 	Shell string `json:"shell,omitempty"`
 	// Notes tell what the host lacked or what could not be copied.
 	Notes []string `json:"notes,omitempty"`
-	// Stamp is the state of the host's directories at the time of the build,
-	// or of the last full comparison. See stamp.go.
-	Stamp string `json:"stamp"`
 }
 
 // Stage is the part of a long work that a Progress tells about.
