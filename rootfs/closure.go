@@ -33,42 +33,43 @@ const (
 type Library struct {
 	// Name is the text that asked for it: a DT_NEEDED such as "libz.so.1", or
 	// the PT_INTERP.
-	Name string
+	Name string `json:"name"`
 	// Path is where the loader finds it in the tree that was searched; there
 	// may be links on the way.
-	Path string
+	Path string `json:"path"`
 	// Inside is where a copy must stand so that the loader inside finds it.
 	// [Resolver.Closure] gives Path, [Lacking] a path in the image.
-	Inside string
+	Inside string `json:"inside"`
 	// Links are all links on the way from Path to File, those of directories
 	// included ("/lib" on a merged-/usr system).
-	Links []Link
+	Links []Link `json:"links,omitempty"`
 	// File is the regular file at the end, a path without links.
-	File string
+	File string `json:"file"`
 	// Dev, Ino and Size (bytes) are those of File when it was read.
-	Dev, Ino uint64
-	Size     int64
+	Dev  uint64 `json:"dev"`
+	Ino  uint64 `json:"ino"`
+	Size int64  `json:"size"`
 	// NeededBy is the Path of the first object that asks for it.
-	NeededBy string
+	NeededBy string `json:"neededBy"`
 	// Via is the step of the search that found it.
-	Via Via
+	Via Via `json:"via"`
 	// Replaces is set by [Lacking] when the image has something else at Inside
 	// that the loader cannot use; the copy takes its place.
-	Replaces bool
+	Replaces bool `json:"replaces,omitempty"`
 }
 
 // MissingLibrary is a library or a dynamic loader that was found nowhere.
 type MissingLibrary struct {
 	// Name is the text that asks for it.
-	Name string
+	Name string `json:"name"`
 	// NeededBy is the path of the object that asks.
-	NeededBy string
+	NeededBy string `json:"neededBy"`
 	// Interp is true when it is the dynamic loader (PT_INTERP): then the kernel
 	// itself cannot start the program.
-	Interp bool
+	Interp bool `json:"interp,omitempty"`
 	// Reason says why a file that was found cannot be used; empty when there is
 	// none.
-	Reason string
+	Reason string `json:"reason,omitempty"`
 }
 
 // Closure is everything that a set of files needs to be loaded.

@@ -36,10 +36,10 @@ type View struct {
 // Link is one symbolic link met on the way to a file.
 type Link struct {
 	// Path is the link itself, absolute, without any other link in it.
-	Path string
+	Path string `json:"path"`
 	// Target is the text of the link, as readlink(2) gives it: absolute or
 	// relative to the directory of Path.
-	Target string
+	Target string `json:"target"`
 }
 
 // locate says in which Root, and under which path there, a path of the view
