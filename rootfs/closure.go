@@ -2,7 +2,7 @@ package rootfs
 
 import (
 	"errors"
-	"io/fs"
+	"fmt"
 	"os"
 	"path"
 	"strings"
@@ -72,6 +72,15 @@ type MissingLibrary struct {
 	Reason string `json:"reason,omitempty"`
 }
 
+// String is the name and what needs it, for a message; a hostile name is quoted.
+func (m MissingLibrary) String() string {
+	text := fmt.Sprintf("%s, needed by %s", shown(m.Name), shown(m.NeededBy))
+	if m.Reason != "" {
+		text += " (" + m.Reason + ")"
+	}
+	return text
+}
+
 // Closure is everything that a set of files needs to be loaded.
 type Closure struct {
 	// Interps are the dynamic loaders, nearly always exactly one.
@@ -127,7 +136,7 @@ func (r *Resolver) Closure(files ...string) (Closure, error) {
 		case errors.Is(f.err, ErrBadELF):
 			b.Refused = append(b.Refused, damagedProgram(name, f.err))
 		case f.err != nil:
-			return Closure{}, &fs.PathError{Op: "open", Path: name, Err: f.err}
+			return Closure{}, pathErr("open", name, f.err)
 		case !f.elf.native():
 			b.Refused = append(b.Refused, foreignProgram(name, f.elf))
 		default:
@@ -190,7 +199,7 @@ func (b *closureBuilder) setOrigin(first *object) error {
 	if first.elf.Interp != "" && first.elf.RPath+first.elf.RunPath != "" {
 		_, file, err := b.tree.view.walk(first.at.outside)
 		if err != nil {
-			return &fs.PathError{Op: "look up", Path: first.at.outside, Err: err}
+			return pathErr("look up", first.at.outside, err)
 		}
 		dir = path.Dir(file)
 	}
@@ -224,7 +233,7 @@ func (b *closureBuilder) miss(m MissingLibrary) {
 func (o *object) library() (Library, error) {
 	links, file, err := o.tree.view.walk(o.path())
 	if err != nil {
-		return Library{}, &fs.PathError{Op: "look up", Path: o.path(), Err: err}
+		return Library{}, pathErr("look up", o.path(), err)
 	}
 	lib := Library{
 		Name: o.name, Path: o.path(), Inside: o.at.inside, Links: links, File: file,
@@ -242,7 +251,7 @@ func (o *object) library() (Library, error) {
 func (l *Library) Open(root *Root) (*os.File, error) {
 	fd, err := root.OpenFD(l.File, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOFOLLOW, 0)
 	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: l.File, Err: err}
+		return nil, pathErr("open", l.File, err)
 	}
 	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil {
@@ -253,9 +262,14 @@ func (l *Library) Open(root *Root) (*os.File, error) {
 	}
 	if err != nil {
 		_ = unix.Close(fd)
-		return nil, &fs.PathError{Op: "open", Path: l.File, Err: err}
+		return nil, pathErr("open", l.File, err)
 	}
 	return os.NewFile(uintptr(fd), l.File), nil
+}
+
+// pathErr is an error about a path that may come from a hostile header.
+func pathErr(doing, path string, err error) error {
+	return fmt.Errorf("%s %s: %w", doing, shown(path), err)
 }
 
 // isLoader is true for a file that the kernel of this machine can start as

@@ -57,6 +57,11 @@ func (p *Program) identifyELF(r io.ReaderAt) error {
 	case e.foreign() != "":
 		return foreignProgram(p.Path, e)
 	}
+	if system := e.foreignSystem(); system != "" {
+		return &ProgramError{
+			Path: p.Path, Problem: ForeignProgram, Detail: "for " + system + ", this system is Linux", Err: unix.ENOEXEC,
+		}
+	}
 	if what := e.noProgram(); what != "" {
 		return &ProgramError{Path: p.Path, Problem: NotAProgram, Detail: what, Err: unix.ENOEXEC}
 	}

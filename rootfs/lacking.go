@@ -81,10 +81,12 @@ func lackingIn(p *Program, origin string, at Placement, host *Root, image View) 
 	l.home = func(name, found string) string { return homeFor(interp, inside, l.musl, name, found) }
 	l.run(first, interp)
 
+	taken := make(map[string]bool)
 	for _, o := range append([]*object{interp}, l.queue[1:]...) {
-		if o.tree != outside {
-			continue
+		if o.tree != outside || taken[o.at.inside] {
+			continue // the image's, or its place is taken by what the loader meets first there
 		}
+		taken[o.at.inside] = true
 		lib, err := o.library()
 		if err != nil {
 			return nil, nil, err
@@ -92,7 +94,7 @@ func lackingIn(p *Program, origin string, at Placement, host *Root, image View) 
 		if image.mounted(lib.Inside) {
 			l.missing = append(l.missing, MissingLibrary{
 				Name: lib.Name, NeededBy: lib.NeededBy, Interp: lib.Via == ViaInterp,
-				Reason: "the host has " + lib.Path + ", but " + lib.Inside + " lies below a mount",
+				Reason: "the host has " + shown(lib.Path) + ", but " + shown(lib.Inside) + " lies below a mount",
 			})
 			continue
 		}

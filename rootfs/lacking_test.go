@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -137,6 +138,14 @@ func TestLacking(t *testing.T) {
 			want:  []string{"/home/./liba.so > /work/liba.so", "/home/sub/libb.so > /work/sub/libb.so"},
 		},
 		{
+			name: "two files for one place: the first",
+			host: glibc(map[string]any{
+				"home/p": prog("./liba.so", "liba.so").withRunPath("/work"), "home/liba.so": lib(), "work/liba.so": lib(),
+			}),
+			image: glibc(map[string]any{}),
+			want:  []string{"/home/./liba.so > /work/liba.so"},
+		},
+		{
 			name: "mounts count as part of the image, and nothing can be put below them",
 			host: glibc(map[string]any{
 				"home/p": prog("liba.so", "libb.so", "libc.so").withRPath("/opt/lib:/mnt/lib"), "srv/lib/liba.so": lib(),
@@ -223,6 +232,13 @@ func TestLackingIsEnoughForTheRealLoader(t *testing.T) {
 	}
 }
 
+func TestMissingLibraryIsShownSafely(t *testing.T) {
+	m := MissingLibrary{Name: "lib\x1b[2J.so", NeededBy: "./tool"}
+	if got, want := m.String(), `"lib\x1b[2J.so", needed by ./tool`; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 // Links and names of an image lead nowhere outside of it.
 func TestLackingInAHostileImage(t *testing.T) {
 	host := plant(t, map[string]any{
@@ -266,4 +282,44 @@ func BenchmarkOpenAndLacking(b *testing.B) {
 		}
 		_ = p.Close()
 	}
+}
+
+// Whatever a header says, only libraries of the host tree come out, with clean
+// absolute places for them.
+func FuzzLackingHeader(f *testing.F) {
+	f.Add("liba.so", "$ORIGIN/../lib:${LIB}", "", false)
+	f.Add("/lib/liba.so", "", "/x:$PLATFORM/$LIB/..", false)
+	f.Add("./../lib/liba.so", ":.:..", "$ORIGIN", true)
+	dir := f.TempDir()
+	for name, spec := range map[string]elfSpec{"lib64/ld.so": {}, "lib/ld-musl-x.so.1": {}, "lib/liba.so": {}, "home/lib/libb.so": {}} {
+		file := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, spec.bytes(), 0o755)); err != nil {
+			f.Fatal(err)
+		}
+	}
+	host, err := OpenRoot(dir)
+	if err != nil {
+		f.Fatal(err)
+	}
+	image, err := OpenRoot(f.TempDir())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, needed, rpath, runpath string, musl bool) {
+		e := &ELF{Bits: 64, Interp: "/lib64/ld.so", Needed: strings.Split(needed, "\n"), RPath: rpath, RunPath: runpath}
+		if musl {
+			e.Interp = "/lib/ld-musl-x.so.1"
+		}
+		p := &Program{Path: "p", ELF: e}
+		libs, _, err := lackingIn(p, "/home", Placement{Path: "/box/p", Dir: "/box", HostDir: "/home"}, host, View{Root: image})
+		must(t, err)
+		for _, l := range libs {
+			if l.Inside != filepath.Clean(l.Inside) || !filepath.IsAbs(l.Inside) {
+				t.Errorf("place %q for %q", l.Inside, l.Path)
+			}
+			opened, err := l.Open(host)
+			must(t, err)
+			_ = opened.Close()
+		}
+	})
 }

@@ -204,7 +204,7 @@ func (l *load) probe(at place, via Via) (o *object, reason string) {
 			}
 			return newObject(t, f, at, via), ""
 		case giveUp:
-			return nil, "found as " + name + ": " + reason
+			return nil, "found as " + shown(name) + ": " + reason
 		}
 	}
 	return nil, ""
@@ -287,7 +287,7 @@ func (l *load) tryDefault(t *tree, name, at string, via Via) (o *object, reason 
 		}
 		return newObject(t, f, p, via), ""
 	case giveUp:
-		return nil, "found as " + at + ": " + reason
+		return nil, "found as " + shown(at) + ": " + reason
 	}
 	return nil, ""
 }

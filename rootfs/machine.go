@@ -141,3 +141,24 @@ func (e *ELF) foreign() string {
 	}
 	return ""
 }
+
+// foreignSystem names the operating system of a program that is marked for
+// another one than Linux (EI_OSABI), or nothing. The kernel does not look, and
+// such a program would crash at its first system call.
+func (e *ELF) foreignSystem() string {
+	switch e.OSABI {
+	case 1:
+		return "HP-UX"
+	case 2:
+		return "NetBSD"
+	case 6:
+		return "Solaris"
+	case 7:
+		return "AIX"
+	case 9:
+		return "FreeBSD"
+	case 12:
+		return "OpenBSD"
+	}
+	return ""
+}

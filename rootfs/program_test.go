@@ -91,6 +91,10 @@ func TestOpenProgramRefuses(t *testing.T) {
 			noexec + " (a 32-bit program (i386); sbx runs 64-bit programs (x86_64) only)",
 		},
 		{"big", elfSpec{data: 2, machine: 22}, 0o755, ForeignProgram, unix.ENOEXEC, noexec + " (for s390x, this machine is x86_64)"},
+		{
+			"bsd", strings.Replace(string(elfSpec{}.bytes()), "\x01\x00", "\x01\x09", 1), 0o755, ForeignProgram, unix.ENOEXEC,
+			noexec + " (for FreeBSD, this system is Linux)",
+		},
 		{"cut", "\x7fELF\x02\x01\x01", 0o755, DamagedProgram, unix.ENOEXEC, noexec + " (damaged ELF file: the header is cut short)"},
 		{"lib", elfSpec{needed: []string{"x"}}, 0o755, NotAProgram, unix.ENOEXEC, noexec + " (a shared library, not a program)"},
 		{"obj", elfSpec{kind: 1}, 0o755, NotAProgram, unix.ENOEXEC, noexec + " (an object file that is not linked yet)"},
