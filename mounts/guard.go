@@ -161,6 +161,11 @@ func (g *guard) repository(rel string) {
 		g.unprotected(rel, "cannot be read: "+err.Error())
 		return
 	}
+	if len(names) == 0 {
+		// Not a repository yet, perhaps a placeholder that a crash has left.
+		g.protect(rel, "a repository made here would have its config and hooks obeyed by git")
+		return
+	}
 	for _, rule := range gitRules {
 		name := join(rel, rule.name)
 		switch {

@@ -1,3 +1,350 @@
 package mounts
 
-func guardedBody(dir string) error { return nil }
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// gitDir lists a minimal git directory.
+func gitDir(at string) []string {
+	return []string{"file " + at + "/HEAD ref: refs/heads/main", "dir " + at + "/objects", "dir " + at + "/refs", "file " + at + "/config [core]", "dir " + at + "/hooks"}
+}
+
+func TestGuard(t *testing.T) {
+	top := []string{".git", ".vscode", ".idea"} // made when they are missing
+	git := func(at string) []string { return []string{at + "/config.worktree", at + "/commondir"} }
+	for name, c := range map[string]struct {
+		tree      []string
+		readOnly  []string
+		pinned    []string
+		missing   []string
+		says      string
+		truncated bool
+	}{
+		"an empty tree": {missing: top},
+		"a repository": {
+			tree:     append(gitDir(".git"), "file a/b/c x"),
+			readOnly: []string{".git/hooks", ".git/config"}, pinned: []string{".git"},
+			missing: append(git(".git"), ".vscode", ".idea"),
+		},
+		"a broken repository": {
+			tree: []string{"file .git/HEAD x"}, pinned: []string{".git"},
+			missing: append(git(".git"), ".git/hooks", ".git/config", ".vscode", ".idea"),
+		},
+		"an empty repository": {
+			tree: []string{"dir .git"}, readOnly: []string{".git"}, missing: []string{".vscode", ".idea"},
+		},
+		"submodules and worktrees": {
+			tree: append(gitDir(".git"), "file .git/modules/x/config y", "file .git/worktrees/w/commondir ../..",
+				"file sub/.git gitdir: ../.git/modules/x", "dir .vscode", "dir .idea"),
+			readOnly: []string{".git/hooks", ".git/config", ".git/modules", ".git/worktrees", "sub/.git", ".vscode", ".idea"},
+			pinned:   []string{".git", "sub"}, missing: git(".git"),
+		},
+		"a worktree": {
+			tree: []string{"file .git gitdir: /elsewhere"}, readOnly: []string{".git"}, missing: []string{".vscode", ".idea"},
+		},
+		"a repository deep in the tree": {
+			tree:     gitDir("a/b/c/.git"),
+			readOnly: []string{"a/b/c/.git/hooks", "a/b/c/.git/config"}, pinned: []string{"a", "a/b", "a/b/c", "a/b/c/.git"},
+			missing: append(git("a/b/c/.git"), top...),
+		},
+		"too deep": {tree: append(gitDir("a/b/c/d/e/.git"), "file a/b/c/d/e/.envrc x"), missing: top},
+		"a bare repository": {
+			tree:     gitDir("x.git"),
+			readOnly: []string{"x.git/hooks", "x.git/config"}, pinned: []string{"x.git"}, missing: append(git("x.git"), top...),
+		},
+		"the top is a repository": {
+			tree:     gitDir("."),
+			readOnly: []string{"hooks", "config"}, missing: []string{"config.worktree", "commondir", ".vscode", ".idea"},
+		},
+		"configured hooks and includes": {
+			tree: append(gitDir(".git"), "file .git/config [core]\n\thooksPath = dev/hooks\n[include]\n\tpath = \"../shared.conf\"\n\tpath = ../../up\n\tpath = /etc/x\n\tpath = ../none\n",
+				"file dev/hooks/pre-commit x", "file shared.conf x"),
+			readOnly: []string{".git/hooks", ".git/config", "dev/hooks", "shared.conf"}, pinned: []string{".git", "dev"},
+			missing: append(git(".git"), ".vscode", ".idea"),
+		},
+		"shells, editors, tools": {
+			tree: []string{"file .bashrc x", "file sub/.envrc x", "dir .config/systemd/user", "file .config/other x", "dir .ssh", "dir .vscode", "dir .idea", "dir .git", "file node_modules/x/.npmrc x", "file Makefile x"},
+			readOnly: []string{
+				".bashrc", "sub/.envrc", ".config/systemd", ".ssh", ".vscode", ".idea", ".git",
+			},
+			pinned: []string{"sub", ".config"},
+		},
+		"links are not followed": {
+			tree:     []string{"link .git elsewhere", "link .bashrc x", "dir .vscode", "dir .idea", "link l /", "fifo .envrc"},
+			readOnly: []string{".vscode", ".idea"}, says: ".bashrc is a symbolic link",
+		},
+		"more names than are read": {tree: []string{"many d " + fmt.Sprint(guardEntries)}, missing: top, truncated: true},
+		"more places than are covered": {
+			tree:      manyFiles("d%d/.envrc", guardMounts),
+			truncated: true, missing: top,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, line := range c.tree {
+				if _, err := fmt.Sscanf(line, "many d %d", new(int)); err == nil {
+					many(t, filepath.Join(dir, "d"), guardEntries+1)
+					continue
+				}
+				tree(t, dir, line)
+			}
+			g, err := Guard(dir, "/data")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if (g.Truncated != "") != c.truncated {
+				t.Errorf("truncated: %q", g.Truncated)
+			}
+			if !c.truncated {
+				compare(t, dir, g, c.readOnly, c.pinned)
+			}
+			var missing []string
+			for _, p := range g.Missing {
+				missing = append(missing, strings.TrimPrefix(p.Path, dir+"/"))
+				if p.Reason == "" || p.Target != "/data"+strings.TrimPrefix(p.Path, dir) {
+					t.Errorf("bad placeholder %+v", p)
+				}
+			}
+			same(t, "missing", missing, c.missing)
+			if c.says != "" && !strings.Contains(strings.Join(g.Unprotected, "\n"), c.says) {
+				t.Errorf("unprotected: %q do not say %q", g.Unprotected, c.says)
+			}
+			if c.says == "" && len(g.Unprotected) > 0 {
+				t.Errorf("unprotected: %q", g.Unprotected)
+			}
+		})
+	}
+}
+
+func compare(t *testing.T, dir string, g Guarded, wantReadOnly, wantPinned []string) {
+	t.Helper()
+	var readOnly, pinned []string
+	for _, m := range g.Mounts {
+		rel := strings.TrimPrefix(m.Source, dir+"/")
+		if m.Target != "/data/"+rel || m.check() != nil || !reflect.DeepEqual(m, bind(m.Source, m.Target, m.ReadOnly)) {
+			t.Errorf("bad entry %+v", m)
+		}
+		if m.ReadOnly {
+			readOnly = append(readOnly, rel)
+		} else {
+			pinned = append(pinned, rel)
+		}
+	}
+	same(t, "read-only", readOnly, wantReadOnly)
+	same(t, "pinned", pinned, wantPinned)
+}
+
+func same(t *testing.T, what string, got, want []string) {
+	t.Helper()
+	got, want = slices.Sorted(slices.Values(got)), slices.Sorted(slices.Values(want))
+	if !slices.Equal(got, want) {
+		t.Errorf("%s: got %q, want %q", what, got, want)
+	}
+}
+
+func manyFiles(format string, n int) []string {
+	var list []string
+	for i := range n {
+		list = append(list, "file "+fmt.Sprintf(format, i)+" x")
+	}
+	return list
+}
+
+func many(t *testing.T, dir string, n int) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "0"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for i := 1; i < n; i++ {
+		if err := os.Link(filepath.Join(dir, "0"), filepath.Join(dir, fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestGuardErrors(t *testing.T) {
+	dir := t.TempDir()
+	tree(t, dir, "file f x", "link l .")
+	for path, want := range map[string]error{"/none": unix.ENOENT, "/f": unix.ENOTDIR, "/l": unix.ELOOP} {
+		if _, err := Guard(dir+path, "/x"); !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", path, err, want)
+		}
+	}
+}
+
+func TestPlaceholder(t *testing.T) {
+	dir := t.TempDir()
+	tree(t, dir, "file there x", "dir parent")
+	file := Placeholder{Path: dir + "/f", Target: "/x", Content: ".\n"}
+	directory := Placeholder{Path: dir + "/d", Target: "/y", Directory: true}
+	for _, p := range []Placeholder{file, directory} {
+		made, err := p.Create()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m := made.Mount(); !reflect.DeepEqual(m, bind(p.Path, p.Target, true)) {
+			t.Errorf("got %+v", m)
+		}
+		if _, err := p.Create(); !errors.Is(err, unix.EEXIST) {
+			t.Errorf("a second time: %v", err)
+		}
+		if err := p.Remove(); !errors.Is(err, ErrChanged) {
+			t.Errorf("remove what was never made: %v", err)
+		}
+		if err := made.Remove(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Lstat(p.Path); !os.IsNotExist(err) {
+			t.Errorf("still there: %v", err)
+		}
+		if err := made.Remove(); err != nil {
+			t.Errorf("remove what is gone: %v", err)
+		}
+	}
+	for name, change := range map[string]func(path string) error{
+		"written":     func(path string) error { return os.WriteFile(path, []byte("mine"), 0o644) },
+		"longer":      func(path string) error { return os.WriteFile(path, []byte(".\nx"), 0o644) },
+		"replaced":    func(path string) error { return os.Rename(dir+"/there", path) },
+		"now a link":  func(path string) error { return errors.Join(os.Remove(path), os.Symlink("x", path)) },
+		"now a pipe":  func(path string) error { return errors.Join(os.Remove(path), unix.Mkfifo(path, 0o644)) },
+		"a directory": func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o755)) },
+		"another file": func(path string) error {
+			return errors.Join(os.WriteFile(path+"2", []byte(".\n"), 0o644), os.Rename(path+"2", path))
+		},
+	} {
+		made, err := file.Create()
+		if err == nil {
+			err = change(made.Path)
+		}
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if err := made.Remove(); !errors.Is(err, ErrChanged) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Lstat(made.Path); err != nil {
+			t.Errorf("%s: removed: %v", name, err)
+		}
+		os.Remove(made.Path)
+	}
+	made, err := directory.Create()
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree(t, dir, "file d/mine x")
+	if err := made.Remove(); !errors.Is(err, ErrChanged) {
+		t.Errorf("a directory that is in use: %v", err)
+	}
+}
+
+// Git works with the placeholders in its directory as without.
+func TestPlaceholdersAndGit(t *testing.T) {
+	git, err := exec.LookPath("git")
+	if err != nil {
+		lacks(t, "git")
+	}
+	dir := t.TempDir()
+	run := func(args ...string) string {
+		cmd := exec.Command(git, args...)
+		cmd.Dir = dir
+		cmd.Env = []string{
+			"HOME=" + dir, "GIT_CONFIG_NOSYSTEM=1", "GIT_AUTHOR_NAME=n", "GIT_AUTHOR_EMAIL=e",
+			"GIT_COMMITTER_NAME=n", "GIT_COMMITTER_EMAIL=e", "PATH=" + os.Getenv("PATH"),
+		}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("git %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	run("init", "-q", "--template=")
+	g, err := Guard(dir, "/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range g.Missing {
+		if g.Missing[i], err = p.Create(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := run("status", "--porcelain"); got != "" {
+		t.Errorf("git sees the placeholders: %q", got)
+	}
+	tree(t, dir, "file f x")
+	run("add", "f")
+	run("commit", "-q", "-m", "c")
+	run("branch", "b")
+	run("gc", "-q")
+	run("fsck")
+	if got := run("rev-parse", "HEAD", "b"); strings.Count(got, "\n") != 2 {
+		t.Errorf("got %q", got)
+	}
+	for _, p := range g.Missing {
+		if err := p.Remove(); err != nil {
+			t.Error(err)
+		}
+	}
+	run("fsck")
+}
+
+// Inside, nothing of what the host obeys can be changed, moved away or made,
+// and the rest of the tree can.
+func TestGuarded(t *testing.T) {
+	dir := t.TempDir()
+	tree(t, dir, append(gitDir("data/a/.git"), "file data/.envrc x", "file data/a/code x", "dir root")...)
+	before, err := Guard(filepath.Join(dir, "data"), "/data")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, p := range before.Missing {
+		if before.Missing[i], err = p.Create(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	inside(t, "guarded", dir)
+	for _, p := range before.Missing {
+		if err := p.Remove(); err != nil {
+			t.Error(err)
+		}
+	}
+	if entries, err := os.ReadDir(filepath.Join(dir, "data")); err != nil || len(entries) != 2 {
+		t.Errorf("left in the tree: %v, %v", entries, err)
+	}
+}
+
+func guardedBody(dir string) error {
+	g, err := Guard(dir+"/data", "/data")
+	if err != nil {
+		return err
+	}
+	list := append([]Mount{bind(dir+"/data", "/data", false)}, g.Mounts...)
+	if err := apply(Root{Method: MethodTree, Tree: dir + "/root"}, list); err != nil {
+		return err
+	}
+	c := &checks{}
+	for _, path := range []string{"a/.git/config", "a/.git/hooks/x", ".envrc", "a/.git/commondir", ".vscode/tasks.json", ".git/config"} {
+		c.cannotWrite("/data/"+path, unix.EROFS)
+	}
+	for _, path := range []string{"a", "a/.git", "a/.git/hooks", "a/.git/config", ".envrc", ".git", ".vscode", "a/.git/commondir"} {
+		c.fails("rename "+path, os.Rename("/data/"+path, filepath.Dir("/data/"+path)+"/away"), unix.EBUSY)
+		c.fails("remove "+path, os.Remove("/data/"+path), unix.EBUSY, unix.EROFS, unix.ENOTEMPTY)
+	}
+	c.fails("replace", errors.Join(os.WriteFile("/data/mine", nil, 0o600), os.Rename("/data/mine", "/data/.envrc")), unix.EBUSY, unix.EXDEV)
+	c.ok("remove", os.Remove("/data/mine"))
+	c.writes("/data/a/code")
+	c.ok("remove", os.Remove("/data/a/code"))
+	return c.result()
+}

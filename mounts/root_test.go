@@ -18,6 +18,12 @@ func TestRoots(t *testing.T) {
 	tree(t, dir, "file image/f image", "dir image/dir", "file top/f top", "dir sandbox/upper", "dir sandbox/work",
 		"dir evil/upper", "link evil/work /", "dir elsewhere/work")
 	inside(t, "roots", dir)
+	// The kernel leaves directories without permissions behind.
+	for _, name := range []string{"work", "work/incompat", "work/incompat/volatile"} {
+		if err := os.Chmod(filepath.Join(dir, "sandbox/work", name), 0o700); err != nil {
+			t.Error(err)
+		}
+	}
 	if data, err := os.ReadFile(filepath.Join(dir, "image/f")); string(data) != "image" {
 		t.Errorf("the image changed: %q, %v", data, err)
 	}
@@ -68,28 +74,36 @@ func rootsBody(dir string) error {
 	return c.result()
 }
 
-// Read-only roots: an overlay over the private tmpfs gets its mount points
-// first, a tree that others use as well gets none.
-func TestReadOnlyRoots(t *testing.T) {
+// A tree that others use as well is never written to: a mount point that it
+// lacks is an error.
+func TestFrozenTree(t *testing.T) {
 	dir := t.TempDir()
 	tree(t, dir, "file image/f image", "dir image/dir")
 	inside(t, "frozen", dir)
+	inside(t, "frozenOld", dir)
 	if entries, err := os.ReadDir(filepath.Join(dir, "image")); err != nil || len(entries) != 2 {
 		t.Errorf("the image changed: %v, %v", entries, err)
 	}
 }
 
-func frozenBody(dir string) error {
-	image := Root{Method: MethodTree, Tree: dir + "/image", Frozen: true}
-	missing := apply(image, []Mount{{Kind: Shared, Target: "/new"}})
-	c := &checks{}
-	c.fails("a mount point that is missing", missing, unix.ENOENT)
-	if err := c.result(); err != nil {
+func frozenBody(dir string, change ...func(*Builder)) error {
+	b, err := Begin(Scratch{})
+	if err != nil {
 		return err
 	}
-	// The first attempt has left the process in its private tmpfs, from where
-	// the host is out of reach: the second one is for a new process.
-	return nil
+	defer b.Close()
+	for _, f := range change {
+		f(b)
+	}
+	c := &checks{}
+	c.ok("MakeRoot", b.MakeRoot(Root{Method: MethodTree, Tree: dir + "/image", Frozen: true}))
+	c.ok("Pivot", b.Pivot())
+	c.fails("a mount point that is missing", b.Attach(Mount{Kind: Shared, Target: "/new"}), unix.ENOENT)
+	c.ok("one that is there", b.Attach(Mount{Kind: Shared, Target: "/dir", Mode: 0o755}))
+	c.ok("Finish", b.Finish())
+	c.writes("/dir/x")
+	c.cannotWrite("/f", unix.EROFS)
+	return c.result()
 }
 
 // The console is a terminal of the sandbox's own pts, and root may be read-only.
