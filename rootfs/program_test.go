@@ -30,8 +30,7 @@ func TestOpenProgram(t *testing.T) {
 		write("static", elfSpec{kind: 2}.bytes()): KindStatic,
 		write("loader", elfSpec{}.bytes()):        KindStatic,
 		write("script", []byte("#!/bin/sh -e\n")): KindScript,
-		"/bin/true":      KindDynamic,
-		"/proc/self/exe": KindStatic,
+		"/bin/true": KindDynamic,
 	} {
 		p, err := OpenProgram(file)
 		if err != nil {
@@ -236,6 +235,26 @@ func TestCopyTo(t *testing.T) {
 		if got != hex.EncodeToString(sum[:]) || !bytes.Equal(copied, content) {
 			t.Errorf("%d bytes: %s, copy of %d bytes", size, got, len(copied))
 		}
+	}
+}
+
+// Another process that was handed the descriptor copies it without the name.
+func TestProgramFromFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "prog")
+	must(t, os.WriteFile(file, []byte("#!/bin/sh\n"), 0o755))
+	f, err := os.Open(file)
+	must(t, err)
+	p, err := ProgramFromFile(f, "./prog")
+	must(t, err)
+	defer func() { _ = p.Close() }()
+	if sum, err := p.CopyTo(scratchFile(t)); err != nil || len(sum) != 64 {
+		t.Errorf("%q, %v", sum, err)
+	}
+	dir, err := os.Open(filepath.Dir(file))
+	must(t, err)
+	defer func() { _ = dir.Close() }()
+	if _, err := ProgramFromFile(dir, "./prog"); !errors.Is(err, unix.ESTALE) {
+		t.Errorf("a directory: %v", err)
 	}
 }
 
