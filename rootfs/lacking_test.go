@@ -284,24 +284,35 @@ func BenchmarkOpenAndLacking(b *testing.B) {
 	}
 }
 
+const fuzzTree = "SBX_FUZZ_TREE"
+
 // Whatever a header says, only libraries of the host tree come out, with clean
 // absolute places for them.
 func FuzzLackingHeader(f *testing.F) {
 	f.Add("liba.so", "$ORIGIN/../lib:${LIB}", "", false)
 	f.Add("/lib/liba.so", "", "/x:$PLATFORM/$LIB/..", false)
 	f.Add("./../lib/liba.so", ":.:..", "$ORIGIN", true)
-	dir := f.TempDir()
-	for name, spec := range map[string]elfSpec{"lib64/ld.so": {}, "lib/ld-musl-x.so.1": {}, "lib/liba.so": {}, "home/lib/libb.so": {}} {
-		file := filepath.Join(dir, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, spec.bytes(), 0o755)); err != nil {
+	// The workers of a fuzz run are killed at its end, so they share the tree
+	// of the process that started them, which removes it.
+	dir := os.Getenv(fuzzTree)
+	if dir == "" {
+		dir = f.TempDir()
+		f.Setenv(fuzzTree, dir)
+		for name, spec := range map[string]elfSpec{"lib64/ld.so": {}, "lib/ld-musl-x.so.1": {}, "lib/liba.so": {}, "home/lib/libb.so": {}} {
+			file := filepath.Join(dir, "host", name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, spec.bytes(), 0o755)); err != nil {
+				f.Fatal(err)
+			}
+		}
+		if err := os.Mkdir(filepath.Join(dir, "image"), 0o755); err != nil {
 			f.Fatal(err)
 		}
 	}
-	host, err := OpenRoot(dir)
+	host, err := OpenRoot(filepath.Join(dir, "host"))
 	if err != nil {
 		f.Fatal(err)
 	}
-	image, err := OpenRoot(f.TempDir())
+	image, err := OpenRoot(filepath.Join(dir, "image"))
 	if err != nil {
 		f.Fatal(err)
 	}
