@@ -153,7 +153,9 @@ func emptyEntry(trash *os.File, name string) error {
 		return err // other errors: NFS locks no directories; two may delete at once
 	}
 	names, err := listNames(dir)
-	if err != nil {
+	if errors.Is(err, unix.ENOENT) {
+		return nil // gone since it was opened
+	} else if err != nil {
 		return err
 	}
 	for _, n := range names {

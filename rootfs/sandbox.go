@@ -181,7 +181,7 @@ func (b *Sandbox) Discard() (*Leftover, error) {
 	if errors.Is(err, ErrNeedsMap) {
 		return &Leftover{Trash: name, Owner: b.State.Owner}, nil
 	}
-	return nil, err
+	return nil, ignoreBusy(err) // a Collect beside us got hold of it first
 }
 
 // PrepareOverlay makes upper and work for an overlay mount in the sandbox
