@@ -1,0 +1,151 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/launch"
+	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/quote"
+)
+
+// closingLine says why the program ended, where its exit status alone would not:
+// a signal, the time limit, or something that it looked for and the sandbox
+// does not have. Empty when there is nothing to say.
+func closingLine(p *plan.Plan, r launch.Result) string {
+	switch {
+	case r.TimedOut:
+		return fmt.Sprintf("timed out after %s (--timeout), everything was killed", p.Process.Timeout)
+	case r.Killed:
+		return "interrupted twice, everything was killed"
+	case r.Signal == unix.SIGPIPE:
+		return "" // the reader went away: `sbx run yes | head` ends quietly
+	case r.Signal != 0:
+		return fmt.Sprintf("killed by %s (%s)", unix.SignalName(r.Signal), r.Signal)
+	case r.Sandbox != "" && r.Status == 0:
+		return "kept in " + r.Sandbox
+	case r.Status != 0:
+		return missingLine(p, string(r.LastErr))
+	default:
+		return ""
+	}
+}
+
+// missingLine reads the program's last words for something that was not there
+// and that a flag would bring.
+func missingLine(p *plan.Plan, tail string) string {
+	if len(p.Program.MissingLibraries) > 0 {
+		var names []string
+		for _, m := range p.Program.MissingLibraries {
+			names = append(names, m.Name)
+		}
+		return fmt.Sprintf("this host has no %s, which the program needs; bring the library's directory with --ro DIR and -e LD_LIBRARY_PATH=DIR",
+			strings.Join(names, ", "))
+	}
+	for _, find := range []func(*plan.Plan, string) string{missingLibrary, missingCommand, missingModule, missingFile} {
+		if line := find(p, tail); line != "" {
+			return line
+		}
+	}
+	return ""
+}
+
+func lastMatch(pattern, text string) string {
+	all := regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1)
+	if len(all) == 0 {
+		return ""
+	}
+	for _, group := range all[len(all)-1][1:] {
+		if group != "" {
+			return group
+		}
+	}
+	return ""
+}
+
+func missingLibrary(p *plan.Plan, tail string) string {
+	name := lastMatch(`error while loading shared libraries: ([^\s:]+): cannot open shared object file|([^\s:']+\.so[.0-9]*): cannot open shared object file`, tail)
+	if name == "" {
+		return ""
+	}
+	return fmt.Sprintf("the library %s is not in the image %s; %s", quote.Quote(name), p.Image.Name, bring(p, "--ro the directory that has it, with -e LD_LIBRARY_PATH=DIR"))
+}
+
+// missingCommand knows the words of dash, bash, busybox and env.
+func missingCommand(p *plan.Plan, tail string) string {
+	name := lastMatch(`(?m)(?:^|: )([^\s:]+): (?:command )?not found$|env: ['‘]?([^\s:'’]+)['’]?: No such file or directory`, tail)
+	if name == "" || strings.Contains(name, "/") {
+		return ""
+	}
+	found, err := exec.LookPath(name)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf("the program %s is not in the image %s; this host has it as %s: %s", quote.Quote(name), p.Image.Name, quote.Quote(found), bring(p, "--copy-in it"))
+}
+
+func missingModule(p *plan.Plan, tail string) string {
+	name := lastMatch(`ModuleNotFoundError: No module named '([^']+)'|Can't locate (\S+) in @INC|Cannot find module '([^']+)'`, tail)
+	if name == "" {
+		return ""
+	}
+	return fmt.Sprintf("the module %s is not in the image %s; %s", quote.Quote(name), p.Image.Name, bring(p, "--ro the directory that has it"))
+}
+
+// missingFile takes a name only if the host has it: then a flag would have
+// brought it.
+func missingFile(p *plan.Plan, tail string) string {
+	name := lastMatch(`No such file or directory: ['"]([^'"]+)['"]|['"‘]?([^\s:'"‘’]+)['"’]?: No such file or directory|open ([^\s:]+): no such file or directory|No such file or directory \(os error 2\): (\S+)|ENOENT: no such file or directory, \w+ '([^']+)'`, tail)
+	if name == "" {
+		return ""
+	}
+	host, err := filepath.Abs(name)
+	if err != nil {
+		return ""
+	}
+	if _, err := os.Stat(host); errors.Is(err, os.ErrNotExist) {
+		return ""
+	}
+	if filepath.IsAbs(name) {
+		return fmt.Sprintf("%s is on this host and not in the sandbox; bring it with --ro %s", quote.Quote(name), quote.Quote(name))
+	}
+	return fmt.Sprintf("%s is on this host and not in the sandbox; bring it with --copy-in %s", quote.Quote(name), quote.Quote(name))
+}
+
+// bring names --image host where that would help, else the other way.
+func bring(p *plan.Plan, other string) string {
+	if p.Image.Name == plan.ImageHost {
+		return other
+	}
+	return "add --image host, or " + other
+}
+
+// explainRun adds to an error of the start what the plan knows about it.
+func explainRun(err error, p *plan.Plan) error {
+	var stage *launch.StageError
+	if !errors.As(err, &stage) || !stage.NotFound {
+		return err
+	}
+	name := p.Program.Inside
+	if p.Program.Interp != "" {
+		return fmt.Errorf("%w (its interpreter %s is not in the image %s)", err, p.Program.Interp, p.Image.Name)
+	}
+	if strings.Contains(name, "/") {
+		return err
+	}
+	found, lookErr := exec.LookPath(name)
+	if lookErr != nil {
+		return fmt.Errorf("%w: neither the image %s nor this host has a program of that name", err, p.Image.Name)
+	}
+	if p.Image.Name == plan.ImageHost {
+		return fmt.Errorf("%w; this host has it as %s: run it by that path", err, found)
+	}
+	return fmt.Errorf("%w: not in the image %s; this host has it as %s: add --image host, or run it by that path", err, p.Image.Name, found)
+}

@@ -1,0 +1,55 @@
+package main
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/launch"
+	"github.com/sbx-run/sbx/rootfs"
+)
+
+// Exit statuses of sbx itself. Everything else is the program's own, or 128+n
+// when signal n ended it.
+const (
+	exitTimeout     = 124
+	exitSbx         = 125 // sbx could not start the program: misuse, a missing layer, a refusing host
+	exitNotRunnable = 126
+	exitNotFound    = 127
+	exitSignalBase  = 128
+)
+
+// exitStatus is the status for an error that kept the program from running.
+func exitStatus(err error) int {
+	var prog *rootfs.ProgramError
+	var interp *rootfs.MissingInterpreter
+	var stage *launch.StageError
+	switch {
+	case errors.As(err, &prog) && prog.Problem == rootfs.NoSuchProgram:
+		return exitNotFound
+	case errors.As(err, &prog):
+		return exitNotRunnable
+	case errors.As(err, &interp):
+		if errors.Is(interp, unix.ENOENT) {
+			return exitNotFound
+		}
+		return exitNotRunnable
+	case errors.As(err, &stage) && stage.NotFound:
+		return exitNotFound
+	case errors.As(err, &stage) && stage.NotRunnable:
+		return exitNotRunnable
+	default:
+		return exitSbx
+	}
+}
+
+// hinted is the error's text with the next step where one is known that depends
+// on the command line rather than on where the error arose.
+func hinted(err error) string {
+	text := err.Error()
+	var interp *rootfs.MissingInterpreter
+	if errors.As(err, &interp) && interp.HostPath != "" {
+		text += "; this host has it: add --image host"
+	}
+	return text
+}

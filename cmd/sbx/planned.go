@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/quote"
+)
+
+type planCommand struct {
+	runFlags `embed:""`
+}
+
+// Run is the command.
+func (c *planCommand) Run(s streams) error {
+	spec, err := c.spec()
+	if err != nil {
+		return err
+	}
+	return showPlan(spec, c.Json, s)
+}
+
+// showPlan prints what run would do. Nothing on the host is changed: not even
+// the store is made.
+func showPlan(spec plan.Spec, asJSON bool, s streams) error {
+	facts, held, err := plan.Look(context.Background(), spec, false)
+	defer held.Close()
+	if err != nil {
+		return err
+	}
+	p, err := plan.Build(spec, facts)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return writeJSON(s.out, struct {
+			*plan.Plan
+			Stages []plan.Stage `json:"stages"`
+		}{p, p.Stages()})
+	}
+	return printPlan(s.out, p)
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}
+
+func printPlan(w io.Writer, p *plan.Plan) error {
+	var b strings.Builder
+	for i, st := range p.Stages() {
+		fmt.Fprintf(&b, "%3d  %-8s %s\n", i+1, st.Where, quote.Line(st.Text))
+	}
+	fmt.Fprintf(&b, "\nidentity: %s\n", p.Identity.Mode)
+	if p.Identity.Why != "" {
+		fmt.Fprintf(&b, "because:  %s\n", quote.Line(p.Identity.Why))
+	}
+	b.WriteString("\n")
+	tab := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(tab, "LAYER\tSTATE\tDETAIL")
+	for _, l := range p.Layers {
+		detail := l.Detail
+		if l.Fix != "" {
+			detail += " (" + l.Fix + ")"
+		}
+		fmt.Fprintf(tab, "%s\t%s\t%s\n", l.Name, l.State, quote.Line(detail))
+	}
+	if err := tab.Flush(); err != nil {
+		return fmt.Errorf("lay out the layers: %w", err)
+	}
+	for _, warning := range p.Warnings {
+		fmt.Fprintf(&b, "\nwarning: %s\n", quote.Line(warning))
+	}
+	if _, err := io.WriteString(w, b.String()); err != nil {
+		return fmt.Errorf("print the plan: %w", err)
+	}
+	return nil
+}
+
+func layerWords() string { return strings.Join(plan.LayerNames(), " ") }

@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/sbx-run/sbx/internal/launch"
+	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/mounts"
+	"github.com/sbx-run/sbx/userns"
+)
+
+// runFlags are shared by run and plan.
+type runFlags struct {
+	Image    string   `help:"Root file system: base (small, copied from this host), host (this host's /usr, read-only), scratch (only the program), or a directory." default:"base" placeholder:"IMAGE" group:"Files"`
+	Ro       []string `help:"Share a host path, read-only. A colon in a name is written \\:." placeholder:"PATH[:DST]" sep:"none" group:"Files"`
+	Rw       []string `help:"Share a host path, writable." placeholder:"PATH[:DST]" sep:"none" group:"Files"`
+	CopyIn   []string `help:"Copy a host path into the sandbox, to /box unless DST is given." placeholder:"PATH[:DST]" sep:"none" group:"Files"`
+	Tmpfs    []string `help:"An empty directory in memory." placeholder:"DST[:size=SIZE]" sep:"none" group:"Files"`
+	ReadOnly bool     `help:"Do not let the program change its root file system." group:"Files"`
+	Copy     string   `help:"How the sandbox gets its copy of the image: auto, overlay, reflink or full." default:"auto" placeholder:"METHOD" group:"Files"`
+	Keep     bool     `help:"Keep the sandbox's copy when the program has ended." group:"Files"`
+
+	Env      []string      `short:"e" help:"Set a variable, or pass on your own." placeholder:"NAME[=VALUE]" sep:"none" group:"Process"`
+	EnvFile  []string      `help:"Read variables from a file." placeholder:"FILE" sep:"none" group:"Process"`
+	Workdir  string        `short:"w" help:"Working directory inside (default /box)." placeholder:"DIR" group:"Process"`
+	Tty      bool          `short:"t" help:"Give the program a terminal, even if yours is redirected." group:"Process"`
+	Interact bool          `short:"i" name:"interactive" help:"Pass on standard input even if it is a terminal and the output is not." group:"Process"`
+	RawTty   bool          `help:"Let the program send any escape sequence to your terminal." group:"Process"`
+	Timeout  time.Duration `help:"Kill everything after this time." placeholder:"TIME" group:"Process"`
+	Ulimit   []string      `help:"Resource limit." placeholder:"NAME=SOFT[:HARD]" sep:"none" group:"Process"`
+
+	User     string `short:"u" help:"User inside; 0 is a fake root." placeholder:"NAME|UID[:GROUP|GID]" group:"Identity and isolation"`
+	Userns   string `help:"Who the program is outside: auto, nomap (a stranger), keep-id (you, on shared paths), single (you; needs no subordinate ids)." default:"auto" placeholder:"MODE" group:"Identity and isolation"`
+	Hostname string `help:"Host name inside (default sbx)." placeholder:"NAME" group:"Identity and isolation"`
+	Network  string `help:"none, or host: share the host's network." default:"none" placeholder:"NET" group:"Identity and isolation"`
+	Seccomp  string `help:"System call filter: default, strict, off, or a file in the OCI format." default:"default" placeholder:"PROFILE" group:"Identity and isolation"`
+
+	AllowDegraded []string `help:"Start although this layer cannot be had. Layers: ${layers}." placeholder:"LAYER" group:"Identity and isolation"`
+	Require       []string `help:"Do not start unless this layer is enforced in full." placeholder:"LAYER" group:"Identity and isolation"`
+
+	Json    bool `help:"With --dry-run: print data instead of text." group:"Output"`
+	Quiet   bool `short:"q" help:"Print nothing but errors." group:"Output"`
+	Verbose bool `help:"Print each step." group:"Output"`
+
+	Command []string `arg:"" name:"program" help:"Program and its arguments. Flags end here." passthrough:"partial"`
+}
+
+type runCommand struct {
+	DryRun   bool `help:"Show what would be done, and do nothing." group:"Output"`
+	runFlags `embed:""`
+}
+
+// spec turns the flags into what was asked for.
+func (f *runFlags) spec() (plan.Spec, error) {
+	command := f.Command
+	if len(command) > 0 && command[0] == "--" {
+		command = command[1:]
+	}
+	if len(command) == 0 {
+		return plan.Spec{}, &plan.Misuse{Reason: "name a program to run; see sbx run --help"}
+	}
+	s := plan.Spec{
+		Program: command[0], Args: command[1:],
+		Image: f.Image, Copy: f.Copy, ReadOnly: f.ReadOnly, Keep: f.Keep,
+		Env: f.Env, EnvFile: f.EnvFile, Workdir: f.Workdir,
+		User: f.User, Userns: userns.Mode(f.Userns), Hostname: f.Hostname, Network: f.Network, Seccomp: f.Seccomp,
+		Timeout: f.Timeout, Ulimits: f.Ulimit,
+		Interactive: f.Interact, TTY: f.Tty, RawTTY: f.RawTty,
+		AllowDegraded: f.AllowDegraded, Require: f.Require,
+	}
+	return s, f.paths(&s)
+}
+
+// paths parses the flags that name a place outside and one inside.
+func (f *runFlags) paths(s *plan.Spec) error {
+	for _, list := range []struct {
+		flag   string
+		values []string
+		add    func(plan.PathPair)
+	}{
+		{"--ro", f.Ro, func(p plan.PathPair) { s.Shares = append(s.Shares, plan.Share{PathPair: p}) }},
+		{"--rw", f.Rw, func(p plan.PathPair) { s.Shares = append(s.Shares, plan.Share{PathPair: p, Write: true}) }},
+		{"--copy-in", f.CopyIn, func(p plan.PathPair) { s.CopyIn = append(s.CopyIn, p) }},
+	} {
+		for _, v := range list.values {
+			src, dst, err := mounts.ParseBind(v)
+			if err != nil {
+				return &plan.Misuse{Reason: fmt.Sprintf("%s %q: %v", list.flag, v, err)}
+			}
+			list.add(plan.PathPair{Source: src, Target: dst})
+		}
+	}
+	for _, v := range f.Tmpfs {
+		t, err := plan.ParseTmpfs(v)
+		if err != nil {
+			return err
+		}
+		s.Tmpfs = append(s.Tmpfs, t)
+	}
+	return nil
+}
+
+// Run is the command.
+func (c *runCommand) Run(s streams) error {
+	spec, err := c.spec()
+	if err != nil {
+		return err
+	}
+	if c.DryRun {
+		return showPlan(spec, c.Json, s)
+	}
+	p, held, err := c.prepare(spec, s)
+	defer held.Close()
+	if err != nil {
+		return err
+	}
+	if !c.Quiet {
+		c.before(p, s)
+	}
+	result, err := launch.Run(p, held)
+	if err != nil {
+		return explainRun(err, p)
+	}
+	if line := closingLine(p, result); line != "" && (!c.Quiet || result.TimedOut) {
+		s.say("%s", line)
+	}
+	if status := result.ExitStatus(); status != 0 {
+		return statusError(status)
+	}
+	return nil
+}
+
+// prepare looks, makes the image if it has to be made, and decides.
+func (c *runCommand) prepare(spec plan.Spec, s streams) (*plan.Plan, *plan.Held, error) {
+	ctx := context.Background()
+	facts, held, err := plan.Look(ctx, spec, true)
+	if err != nil {
+		return nil, held, err
+	}
+	collect(held, facts, s)
+	p, err := plan.Build(spec, facts)
+	if err != nil || !p.Image.Build {
+		return p, held, err
+	}
+	if err := buildImage(spec, facts, c.Quiet, s); err != nil {
+		return nil, held, err
+	}
+	held.Close()
+	facts, held, err = plan.Look(ctx, spec, true)
+	if err != nil {
+		return nil, held, err
+	}
+	p, err = plan.Build(spec, facts)
+	if err == nil && p.Image.Build {
+		err = fmt.Errorf("make the image %s: this host's files change while they are copied; run it again", p.Image.Name)
+	}
+	return p, held, err
+}
+
+// before says what there is to say before the program starts: at most one line,
+// and none when all is as it should be.
+func (c *runCommand) before(p *plan.Plan, s streams) {
+	if c.Verbose {
+		for _, st := range p.Stages() {
+			s.say("%s", st.Text)
+		}
+	}
+	if len(p.Warnings) > 0 {
+		s.say("%s", strings.Join(p.Warnings, "; "))
+	}
+}

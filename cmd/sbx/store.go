@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/sbx-run/sbx/internal/console"
+	"github.com/sbx-run/sbx/internal/launch"
+	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/rootfs"
+)
+
+type gcCommand struct{}
+
+// Run is the command: it looks as a run would, and removes what is left over.
+func (c *gcCommand) Run(s streams) error {
+	facts, held, err := plan.Look(context.Background(), plan.Spec{Program: "gc"}, true)
+	defer held.Close()
+	if err != nil {
+		return err
+	}
+	return launch.Collect(held.Store, ownerIdentity(facts))
+}
+
+// ownerIdentity finds the id map under which leftovers of an owner can go.
+func ownerIdentity(f plan.Facts) func(rootfs.Ownership) (plan.Identity, error) {
+	return func(o rootfs.Ownership) (plan.Identity, error) {
+		if f.NoHelpers != "" && !o.Single && f.Caller.UID != 0 {
+			return plan.Identity{}, fmt.Errorf("remove files of subordinate ids: %s", f.NoHelpers)
+		}
+		return plan.IdentityOf(o, f.Helpers, f.Caller.UID == 0), nil
+	}
+}
+
+// collect clears up behind runs that were killed. It never keeps a run from
+// starting.
+func collect(held *plan.Held, f plan.Facts, s streams) {
+	if err := launch.Collect(held.Store, ownerIdentity(f)); err != nil {
+		s.say("clearing up after an earlier run: %v", err)
+	}
+}
+
+// buildImage makes an image of sbx's own, with a line of progress on a terminal.
+func buildImage(spec plan.Spec, f plan.Facts, quiet bool, s streams) error {
+	id, err := plan.StoreIdentity(spec, f)
+	if err != nil {
+		return err
+	}
+	req, err := plan.ImageRequest(spec, f, f.Image.Name)
+	if err != nil {
+		return err
+	}
+	line := progressLine{streams: s, name: f.Image.Name, begin: time.Now(), live: !quiet && console.IsTerminal(int(os.Stderr.Fd()))}
+	defer line.clear()
+	return launch.BuildImage(id, req, line.show)
+}
+
+// progressLine is one line that is written over and over, on a terminal only.
+type progressLine struct {
+	streams
+	name  string
+	begin time.Time
+	live  bool
+	shown bool
+}
+
+func (l *progressLine) show(p rootfs.Progress) {
+	if !l.live {
+		return
+	}
+	l.shown = true
+	seconds := time.Since(l.begin).Seconds()
+	if p.Stage == rootfs.StageWait {
+		fmt.Fprintf(l.err, "\r\x1b[Ksbx: waiting for another run that makes the image %s, %.0f s", l.name, seconds)
+		return
+	}
+	fmt.Fprintf(l.err, "\r\x1b[Ksbx: making the image %s: %d files, %d MB, %.1f s", l.name, p.Files, p.Bytes/1e6, seconds)
+}
+
+func (l *progressLine) clear() {
+	if l.shown {
+		fmt.Fprint(l.err, "\r\x1b[K")
+	}
+}

@@ -1,0 +1,141 @@
+package initproc
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/mounts"
+)
+
+// Name is argv[0] of pid 1; main dispatches on it before anything else.
+const Name = "sbx-init"
+
+// process is the state of pid 1.
+type process struct {
+	plan    *plan.Plan
+	stages  []plan.Stage
+	conn    plan.Conn
+	builder *mounts.Builder
+	held    map[int]*os.File // copy-in sources by index
+	libs    []*os.File       // libraries to copy along, in the plan's order
+	dir     int              // the sandbox's directory, a detached mount of it alone
+	slave   int              // the payload's terminal, -1 without
+	sha256  string
+	copied  string // how the root was made
+	proc    int    // a procfs that the payload never sees
+}
+
+// Main runs pid 1 and returns its exit status, which only tells "went as
+// planned" (0) from "did not": what happened went over the socket.
+func Main() int {
+	// The calls below and the clone concern one thread; the kernel sends the
+	// parent-death signal when the *thread* that forked ends, so the main
+	// goroutine keeps its thread.
+	runtime.LockOSThread()
+	p := &process{
+		conn: plan.NewConn(plan.FDControl), dir: -1, slave: -1, proc: -1,
+		held: map[int]*os.File{},
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			p.report(0, fmt.Errorf("pid 1 of the sandbox: %v (please report this)", r))
+			os.Exit(1)
+		}
+	}()
+	for _, fd := range []int{plan.FDControl, plan.FDPlan, plan.FDSandbox, plan.FDProgram} {
+		unix.CloseOnExec(fd)
+	}
+	if err := p.begin(); err != nil {
+		p.report(0, err)
+		return 1
+	}
+	for i, st := range p.stages {
+		if st.Where != plan.InInit {
+			continue
+		}
+		if err := p.do(st); err != nil {
+			p.report(i, err)
+			return 1
+		}
+	}
+	return p.run()
+}
+
+// begin reads the plan and waits until the id maps are written.
+func (p *process) begin() error {
+	ignoreSignals()
+	if _, err := unix.Setsid(); err != nil {
+		return fmt.Errorf("start a session: %w", err)
+	}
+	data, err := io.ReadAll(os.NewFile(plan.FDPlan, "plan"))
+	if err != nil {
+		return fmt.Errorf("read the plan: %w", err)
+	}
+	if err := json.Unmarshal(data, &p.plan); err != nil {
+		return fmt.Errorf("decode the plan: %w", err)
+	}
+	p.stages = p.plan.Stages()
+	m, _, err := p.conn.Receive()
+	if err != nil || m.Op != plan.MsgGo {
+		// The supervisor is gone, or gave up; nobody is left to tell.
+		os.Exit(1)
+	}
+	// Not earlier: while the maps are unwritten the /proc files of a process
+	// that is not dumpable belong to the real root, and newuidmap refuses.
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("hide pid 1's memory: %w", err)
+	}
+	return dieWithParent()
+}
+
+// dieWithParent asks for SIGKILL when the supervisor ends. It comes after the
+// last change of credentials, which clears it. That the parent is alive at this
+// moment is known from the socket: a read gives end of file otherwise.
+func dieWithParent() error {
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("ask to die with the supervisor: %w", err)
+	}
+	poll := []unix.PollFd{{Fd: plan.FDControl, Events: unix.POLLRDHUP}}
+	if n, err := unix.Poll(poll, 0); err == nil && n > 0 && poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP) != 0 {
+		os.Exit(1)
+	}
+	return nil
+}
+
+// ignoreSignals makes pid 1 deaf to everything that a process inside may send.
+// In single mode the payload has the same host uid, and a Go program ends at
+// SIGQUIT. SIGCHLD stays: ignoring it would reap children behind our back.
+func ignoreSignals() {
+	signal.Ignore(unix.SIGHUP, unix.SIGINT, unix.SIGQUIT, unix.SIGABRT, unix.SIGUSR1, unix.SIGUSR2,
+		unix.SIGPIPE, unix.SIGALRM, unix.SIGTERM, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGXCPU,
+		unix.SIGXFSZ, unix.SIGVTALRM, unix.SIGWINCH, unix.SIGIO, unix.SIGPWR, unix.SIGTRAP, unix.SIGSTKFLT)
+}
+
+// report tells the supervisor which stage failed and with which errno.
+func (p *process) report(stage int, err error) {
+	m := plan.Message{Op: plan.MsgFailed, Stage: stage, Text: err.Error()}
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		m.Errno = int(errno)
+	}
+	var run *runError
+	if errors.As(err, &run) {
+		m.NotFound, m.NotRunnable = run.notFound, !run.notFound
+	}
+	p.send(m, -1)
+}
+
+// send gives up when the supervisor is gone: pid 1 is about to be killed.
+func (p *process) send(m plan.Message, fd int) {
+	if err := p.conn.Send(m, fd); err != nil {
+		os.Exit(1)
+	}
+}

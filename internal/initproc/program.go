@@ -1,0 +1,282 @@
+package initproc
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/seccomp"
+	"github.com/sbx-run/sbx/mounts"
+	"github.com/sbx-run/sbx/rootfs"
+	"github.com/sbx-run/sbx/userns"
+)
+
+// holdSandbox keeps the sandbox's directory reachable after the host's root is
+// gone: as a mount of that directory alone, so that no ".." leads out of it.
+func (p *process) holdSandbox() error {
+	fd, err := unix.OpenTree(plan.FDSandbox, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	if err != nil {
+		// The descriptor is of the supervisor's mount namespace; by its path
+		// the same directory is in ours.
+		fd, err = unix.OpenTree(unix.AT_FDCWD, p.plan.Root.Sandbox, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if err != nil {
+		return fmt.Errorf("hold %q: %w", p.plan.Root.Sandbox, err)
+	}
+	p.dir = fd
+	return nil
+}
+
+// copyProgram puts the program and the libraries that the image lacks in their
+// places. The program was opened once, by the supervisor (SECURITY J7).
+func (p *process) copyProgram() error {
+	root, err := p.newRoot()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	for i, lib := range p.plan.Program.Libraries {
+		if err := p.copyLibrary(root, lib, p.libs[i]); err != nil {
+			return err
+		}
+	}
+	uid, gid := p.payloadIDs()
+	dst, err := p.create(root, p.plan.Program.Inside, uid, gid)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	p.sha256, err = copyFile(dst, os.NewFile(plan.FDProgram, p.plan.Program.Host))
+	if err != nil {
+		return err
+	}
+	return seal(dst, 0o755)
+}
+
+// copyFile copies src whole, closes it and returns the SHA-256 of what was written.
+func copyFile(dst, src *os.File) (sum string, err error) {
+	defer src.Close()
+	file, err := rootfs.ProgramFromFile(src, src.Name())
+	if err != nil {
+		return "", err
+	}
+	return file.CopyTo(dst)
+}
+
+func (p *process) copyLibrary(root *rootfs.Root, lib rootfs.Library, src *os.File) error {
+	owner := p.plan.Identity.Layout.Root()
+	if lib.Replaces {
+		if err := root.Remove(lib.Inside); err != nil {
+			return fmt.Errorf("replace %q: %w", lib.Inside, err)
+		}
+	}
+	dst, err := p.create(root, lib.Inside, int(owner.UID), int(owner.GID))
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	if _, err := copyFile(dst, src); err != nil {
+		return err
+	}
+	return seal(dst, 0o755)
+}
+
+// seal gives the file its mode last: until then nobody can run half of it.
+func seal(f *os.File, mode uint32) error {
+	if err := unix.Fchmod(int(f.Fd()), mode); err != nil {
+		return fmt.Errorf("set the mode of %q: %w", f.Name(), err)
+	}
+	return nil
+}
+
+// newRoot is the sandbox's root, reached through the descriptor that the mounts
+// were made on.
+func (p *process) newRoot() (*rootfs.Root, error) {
+	fd, err := p.builder.Open("/", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, fmt.Errorf("open the new root: %w", err)
+	}
+	return rootfs.RootFromFile(os.NewFile(uintptr(fd), "/"), "/"), nil
+}
+
+// create makes a new file of mode 0600 inside, and the directories above it.
+func (p *process) create(root *rootfs.Root, name string, uid, gid int) (*os.File, error) {
+	if err := p.makeParent(name); err != nil {
+		return nil, err
+	}
+	fd, err := root.OpenFD(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("create %q: %w", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if err := unix.Fchown(fd, uid, gid); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("give %q to its owner: %w", name, err)
+	}
+	return f, nil
+}
+
+func (p *process) makeParent(name string) error {
+	dir := path.Dir(name)
+	if dir == "/" || dir == "." {
+		return nil
+	}
+	owner := p.plan.Identity.Layout.Root()
+	return p.builder.Attach(mounts.Mount{Kind: mounts.Dir, Target: dir, Mode: 0o755, UID: owner.UID, GID: owner.GID, Directory: true})
+}
+
+// copyIn copies one --copy-in, which was opened while the host was in reach.
+func (p *process) copyIn(index int) error {
+	job, src := p.plan.CopyIn[index], p.held[index]
+	root, err := p.newRoot()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	uid, gid := p.payloadIDs()
+	if job.Directory {
+		return p.copyInTree(root, job, src, uid, gid)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(src.Fd()), &st); err != nil {
+		return fmt.Errorf("look at %q: %w", job.Source, err)
+	}
+	dst, err := p.create(root, job.Target, uid, gid)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	if _, err := copyFile(dst, src); err != nil {
+		return err
+	}
+	return seal(dst, st.Mode&0o777|0o600)
+}
+
+// copyInTree copies a directory. The caller's files become the program's user's.
+func (p *process) copyInTree(root *rootfs.Root, job plan.CopyJob, src *os.File, uid, gid int) error {
+	defer src.Close()
+	if err := p.makeParent(job.Target); err != nil {
+		return err
+	}
+	err := p.builder.Attach(mounts.Mount{Kind: mounts.Dir, Target: job.Target, Mode: 0o755, UID: uint32(uid), GID: uint32(gid), Directory: true})
+	if err != nil {
+		return err
+	}
+	fd, err := root.OpenFD(job.Target, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return fmt.Errorf("open %q: %w", job.Target, err)
+	}
+	dst := os.NewFile(uintptr(fd), job.Target)
+	defer dst.Close()
+	owner := rootfs.Ownership{Single: p.singleOwner() && uid == 0, UID: uid, GID: gid}
+	_, err = rootfs.CopyTree(context.Background(), src, dst, rootfs.CopyOptions{
+		Method: rootfs.CopyFull, Owner: &owner, SkipChown: owner.Single,
+	})
+	return err
+}
+
+// payloadIDs are the program's ids as U1 has them.
+func (p *process) payloadIDs() (uid, gid int) {
+	id, err := p.plan.Identity.Layout.SetupID(userns.Identity{UID: p.plan.User.UID, GID: p.plan.User.GID})
+	if err != nil {
+		panic(err) // Build laid them out
+	}
+	return int(id.UID), int(id.GID)
+}
+
+// writeMaps writes U2's maps through a procfs that only pid 1 has.
+func (p *process) writeMaps(pid int) error {
+	l := p.plan.Identity.Layout
+	return userns.WriteDirectIn(p.proc, pid, l.PayloadUID, l.PayloadGID, false)
+}
+
+// openConsole opens a pty of the sandbox's own devpts: the payload gets the
+// slave, the supervisor the master, and the user's terminal stays outside.
+func (p *process) openConsole() error {
+	master, err := p.builder.Open("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("open /dev/pts/ptmx: %w", err)
+	}
+	defer unix.Close(master)
+	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
+		return fmt.Errorf("unlock the terminal: %w", err)
+	}
+	// TIOCGPTPEER and not a path: what /dev/pts/0 leads to is the devpts's
+	// business, the peer is the kernel's (CVE-2025-52565).
+	slave, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
+	if errno != 0 {
+		return fmt.Errorf("open the terminal's other side: %w", errno)
+	}
+	p.slave = int(slave)
+	uid, gid := p.payloadIDs()
+	if err := unix.Fchown(p.slave, uid, gid); err != nil {
+		return fmt.Errorf("give the terminal to the user: %w", err)
+	}
+	if err := p.builder.AttachFile(p.slave, "/dev/console"); err != nil {
+		return err
+	}
+	if err := unix.IoctlSetInt(p.slave, unix.TIOCSCTTY, 0); err != nil {
+		return fmt.Errorf("make it the controlling terminal: %w", err)
+	}
+	p.send(plan.Message{Op: plan.MsgTerminal}, master)
+	return nil
+}
+
+// locate finds the file to execute: a path as it stands, a bare name along
+// PATH. It looks with pid 1's eyes; whether the user may execute what is found
+// is for execve(2) to say.
+func (p *process) locate() (string, error) {
+	name := p.plan.Program.Inside
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	denied := false
+	for _, dir := range strings.Split(p.searchPath(), ":") {
+		if !path.IsAbs(dir) {
+			continue
+		}
+		file := path.Join(dir, name)
+		var st unix.Stat_t
+		if unix.Stat(file, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			continue
+		}
+		if st.Mode&0o111 != 0 {
+			return file, nil
+		}
+		denied = true
+	}
+	if denied {
+		return "", &runError{err: fmt.Errorf("run %s: %w", name, unix.EACCES)}
+	}
+	return "", &runError{notFound: true, err: fmt.Errorf("run %s: %w", name, unix.ENOENT)}
+}
+
+func (p *process) searchPath() string {
+	for _, kv := range p.plan.Process.Env {
+		if value, ok := strings.CutPrefix(kv, "PATH="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// buildFilter makes the BPF program, nil for none.
+func buildFilter(s plan.Seccomp) ([]unix.SockFilter, error) {
+	if s.Profile == "off" {
+		return nil, nil
+	}
+	if len(s.OCI) == 0 {
+		return seccomp.Build(seccomp.Options{Profile: s.Profile, Fakeroot: s.Fakeroot})
+	}
+	profile, err := seccomp.ParseOCI(strings.NewReader(string(s.OCI)))
+	if err != nil {
+		return nil, fmt.Errorf("read the profile %q: %w", s.Profile, err)
+	}
+	filter, _, err := profile.Build(seccomp.Target{Caps: s.Capabilities})
+	return filter, err
+}

@@ -1,0 +1,254 @@
+package initproc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/mounts"
+	"github.com/sbx-run/sbx/rootfs"
+)
+
+// do carries out one stage.
+func (p *process) do(st plan.Stage) error {
+	switch st.Op {
+	case plan.OpNoMoreUserns:
+		return p.limitNamespaces()
+	case plan.OpBegin:
+		return p.beginMounts()
+	case plan.OpTake:
+		return p.take(st.Index)
+	case plan.OpRoot:
+		return p.makeRoot()
+	case plan.OpGroups:
+		return p.clearGroups()
+	case plan.OpHostname:
+		return unix.Sethostname([]byte(p.plan.Hostname))
+	case plan.OpLoopback:
+		return loopbackUp()
+	case plan.OpInherited:
+		return p.setInherited()
+	case plan.OpPivot:
+		return p.pivot()
+	case plan.OpAttach:
+		return p.builder.Attach(p.plan.Mounts[st.Index])
+	case plan.OpProgram:
+		return p.copyProgram()
+	case plan.OpCopyIn:
+		return p.copyIn(st.Index)
+	case plan.OpConsole:
+		return p.openConsole()
+	case plan.OpFinish:
+		return p.builder.Finish()
+	default:
+		return fmt.Errorf("stage %q is unknown to pid 1 (please report this)", st.Op)
+	}
+}
+
+func (p *process) beginMounts() error {
+	root := p.plan.Identity.Layout.Root()
+	var err error
+	p.builder, err = mounts.Begin(mounts.Scratch{
+		Size: p.plan.Private.Size, Inodes: p.plan.Private.Inodes, RootUID: root.UID, RootGID: root.GID,
+	})
+	if err != nil {
+		return err
+	}
+	p.proc, err = p.builder.PrivateProc()
+	return err
+}
+
+// take holds on to one thing of the host while its root is still there: an
+// element of the mount table, or, counted downwards from -1, of the list of
+// copies.
+func (p *process) take(index int) error {
+	if index >= 0 {
+		return p.builder.Take(p.plan.Mounts[index])
+	}
+	c := p.plan.CopyIn[-1-index]
+	flags := unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK | unix.O_NOCTTY
+	fd, err := unix.Open(c.Source, flags, 0)
+	if err != nil {
+		return fmt.Errorf("open %q: %w", c.Source, err)
+	}
+	p.held[-1-index] = os.NewFile(uintptr(fd), c.Source)
+	return nil
+}
+
+// takeLibraries opens what the program needs and the image lacks. A library
+// that is another file than the plan saw is refused.
+func (p *process) takeLibraries() error {
+	for _, lib := range p.plan.Program.Libraries {
+		fd, err := unix.Open(lib.File, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			return fmt.Errorf("open %q: %w", lib.File, err)
+		}
+		f := os.NewFile(uintptr(fd), lib.File)
+		p.libs = append(p.libs, f)
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return fmt.Errorf("look at %q: %w", lib.File, err)
+		}
+		if st.Dev != lib.Dev || st.Ino != lib.Ino {
+			return fmt.Errorf("open %q: it was replaced a moment ago: %w", lib.File, unix.ESTALE)
+		}
+	}
+	return nil
+}
+
+// makeRoot tries the plan's methods in their order. That an overlay cannot be
+// mounted here is known once the kernel has refused it.
+func (p *process) makeRoot() error {
+	if err := p.takeLibraries(); err != nil {
+		return err
+	}
+	if err := p.holdSandbox(); err != nil {
+		return err
+	}
+	r := p.plan.Root
+	if r.ReadOnly {
+		return p.readOnlyRoot()
+	}
+	var refused error
+	for _, method := range r.Methods {
+		err := p.rootBy(method)
+		if err == nil {
+			p.copied = method
+			return nil
+		}
+		var re *mounts.RootError
+		if !errors.As(err, &re) && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EXDEV) {
+			return err
+		}
+		refused = errors.Join(refused, fmt.Errorf("%s: %w", method, err))
+	}
+	return refused
+}
+
+// readOnlyRoot shows the image itself, with nothing but missing mount points in
+// a layer of its own above it; where no overlay can be had, the bare image.
+func (p *process) readOnlyRoot() error {
+	lower := p.plan.Root.Lower
+	err := p.builder.MakeRoot(mounts.Root{Method: mounts.MethodOverlay, Lower: []string{lower}, ReadOnly: true})
+	var re *mounts.RootError
+	if errors.As(err, &re) {
+		return p.builder.MakeRoot(mounts.Root{Method: mounts.MethodTree, Tree: lower, ReadOnly: true, Frozen: true})
+	}
+	p.copied = "read-only"
+	return err
+}
+
+func (p *process) rootBy(method string) error {
+	sandbox := p.plan.Root.Sandbox
+	dir := os.NewFile(uintptr(plan.FDSandbox), sandbox)
+	root := p.plan.Identity.Layout.Root()
+	owner := rootfs.Ownership{Single: p.singleOwner(), UID: int(root.UID), GID: int(root.GID)}
+	if method == plan.CopyOverlay {
+		if err := rootfs.PrepareOverlay(dir, owner); err != nil {
+			return err
+		}
+		return p.builder.MakeRoot(mounts.Root{
+			Method: mounts.MethodOverlay, Lower: []string{p.plan.Root.Lower},
+			Upper: path.Join(sandbox, "upper"), Work: path.Join(sandbox, "work"),
+		})
+	}
+	if err := p.copyTree(dir, method, owner); err != nil {
+		return err
+	}
+	return p.builder.MakeRoot(mounts.Root{Method: mounts.MethodTree, Tree: path.Join(sandbox, "tree")})
+}
+
+// singleOwner: with one id there is nobody to give files to.
+func (p *process) singleOwner() bool { return p.plan.Identity.Layout.Root().UID == 0 }
+
+func (p *process) copyTree(dir *os.File, method string, owner rootfs.Ownership) error {
+	src, err := os.Open(p.plan.Root.Lower)
+	if err != nil {
+		return fmt.Errorf("open the image: %w", err)
+	}
+	defer src.Close()
+	if method == plan.CopyReflink && !rootfs.CanReflink(dir) {
+		return fmt.Errorf("the store's file system shares no blocks: %w", unix.EOPNOTSUPP)
+	}
+	if err := unix.Mkdirat(int(dir.Fd()), "tree", 0o755); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("make the sandbox's tree: %w", err)
+	}
+	fd, err := unix.Openat(int(dir.Fd()), "tree", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("open the sandbox's tree: %w", err)
+	}
+	dst := os.NewFile(uintptr(fd), "tree")
+	defer dst.Close()
+	opt := rootfs.CopyOptions{Method: rootfs.Method(method), SkipChown: owner.Single}
+	if p.plan.Image.Foreign {
+		opt.Owner = &owner
+	}
+	_, err = rootfs.CopyTree(context.Background(), src, dst, opt)
+	return err
+}
+
+// clearGroups drops the supplementary groups of every thread of pid 1; the
+// payload inherits none. Only now: a path that is open to a group of the
+// caller's had to be taken with it.
+func (p *process) clearGroups() error {
+	if err := unix.Setgroups([]int{}); err != nil {
+		return err
+	}
+	return dieWithParent()
+}
+
+// limitNamespaces lets exactly one more user namespace exist below U1: U2. The
+// limit must be set before U2 exists, and from U1: root of a namespace can
+// raise its own (user_namespaces(7), SECURITY A1). The others bound what the
+// payload can take of the kernel's per-user pools (I8).
+func (p *process) limitNamespaces() error {
+	for _, limit := range []struct {
+		name  string
+		value int
+	}{
+		{"max_user_namespaces", 1},
+		{"max_inotify_instances", 128},
+		{"max_inotify_watches", 65536},
+	} {
+		if err := writeProc("/proc/sys/user/"+limit.name, strconv.Itoa(limit.value)); err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	return nil
+}
+
+// pivot leaves the host's root, once what is needed below it is held.
+func (p *process) pivot() error {
+	return p.builder.Pivot()
+}
+
+// writeProc writes a file of the host's procfs. It runs before the pivot only,
+// and checks that it is a procfs: in a container someone else made /proc.
+func writeProc(name, value string) error {
+	fd, err := unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", name, err)
+	}
+	defer unix.Close(fd)
+	return writeProcFD(fd, name, value)
+}
+
+func writeProcFD(fd int, name, value string) error {
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return fmt.Errorf("look at %s: %w", name, err)
+	}
+	if fs.Type != unix.PROC_SUPER_MAGIC {
+		return fmt.Errorf("write %s: it is not on a procfs: %w", name, unix.EPERM)
+	}
+	if _, err := unix.Write(fd, []byte(value)); err != nil {
+		return fmt.Errorf("write %q to %s: %w", value, name, err)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package launch
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/userns"
+)
+
+// self is the binary to execute again. The link leads to the file that runs
+// now, even when its name has been given to another one meanwhile.
+const self = "/proc/self/exe"
+
+// CloneError says that the kernel refused the new namespaces.
+type CloneError struct {
+	Errno syscall.Errno
+	// Hint is the cause on this host and what to do, where they are known.
+	Hint string
+}
+
+func (e *CloneError) Error() string {
+	text := "start a process in new namespaces: " + e.Errno.Error()
+	if e.Hint != "" {
+		text += "; " + e.Hint
+	}
+	return text
+}
+
+// Unwrap makes errors.Is(err, unix.EPERM) work.
+func (e *CloneError) Unwrap() error { return e.Errno }
+
+// child is a process of U1 that waits for its id maps.
+type child struct {
+	process *os.Process
+	conn    plan.Conn
+	socket  *os.File
+}
+
+// newChild clones a re-exec of this binary, as name, into new namespaces. files
+// become its descriptors 0, 1, 2, then FDPlan and so on; FDControl is added.
+func newChild(name string, namespaces uintptr, stdio [3]*os.File, files []*os.File) (*child, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("make the control socket: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "control"), os.NewFile(uintptr(pair[1]), "control")
+	defer theirs.Close()
+	all := append([]*os.File{stdio[0], stdio[1], stdio[2], theirs}, files...)
+	process, err := os.StartProcess(self, []string{name}, &os.ProcAttr{
+		Dir: "/",
+		// Empty: /proc/1/environ would show whatever is in it (SECURITY B5).
+		Env:   []string{},
+		Files: all,
+		Sys: &syscall.SysProcAttr{
+			Cloneflags: namespaces | unix.CLONE_NEWUSER,
+			// Without them an execve by an unmapped uid would end with no
+			// capability at all, and the maps are written after it.
+			AmbientCaps: setupCapabilities(),
+			Pdeathsig:   unix.SIGKILL,
+		},
+	})
+	if err != nil {
+		ours.Close()
+		return nil, cloneError(err)
+	}
+	return &child{process: process, conn: plan.NewConn(pair[0]), socket: ours}, nil
+}
+
+// setupCapabilities are what pid 1 does its work with; all are U1's only.
+func setupCapabilities() []uintptr {
+	return []uintptr{
+		unix.CAP_SYS_ADMIN, unix.CAP_SETPCAP, unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETFCAP,
+		unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER, unix.CAP_FSETID,
+		unix.CAP_KILL, unix.CAP_NET_ADMIN, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_CHROOT,
+	}
+}
+
+// writeMaps makes U1 what the plan says and lets the child go on.
+func (c *child) writeMaps(id plan.Identity) error {
+	pid := c.process.Pid
+	var err error
+	if id.Direct {
+		err = userns.WriteDirect(pid, id.Layout.SetupUID, id.Layout.SetupGID, id.Layout.DenySetgroups())
+	} else {
+		err = id.Helpers.Write(pid, id.Layout.SetupUID, id.Layout.SetupGID)
+	}
+	if err != nil {
+		return err
+	}
+	return c.conn.Send(plan.Message{Op: plan.MsgGo}, -1)
+}
+
+// kill ends the child and with it, if it is pid 1, its whole pid namespace.
+func (c *child) kill() { _ = c.process.Kill() }
+
+// close waits for the child's end.
+func (c *child) close() {
+	_, _ = c.process.Wait()
+	c.socket.Close()
+}
+
+// planFile puts v as JSON into a memfd: no path, no length limit of a pipe, and
+// nothing that another process of the user could find.
+func planFile(v any) (*os.File, error) {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode the plan: %w", err)
+	}
+	fd, err := unix.MemfdCreate("plan", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make a file for the plan: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "plan")
+	if _, err := f.Write(data); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write the plan: %w", err)
+	}
+	if _, err := f.Seek(0, 0); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("rewind the plan: %w", err)
+	}
+	return f, nil
+}

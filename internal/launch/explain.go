@@ -1,0 +1,128 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/plan"
+)
+
+// cloneError adds the cause to the errno of a refused clone(2). Each errno has
+// its own meaning in clone(2) and user_namespaces(7); which switch of this host
+// is behind it is read only now, when something has gone wrong.
+func cloneError(err error) error {
+	var errno syscall.Errno
+	if !errors.As(err, &errno) {
+		return fmt.Errorf("start a process in new namespaces: %w", err)
+	}
+	e := &CloneError{Errno: errno}
+	switch errno {
+	case unix.EPERM:
+		e.Hint = permissionHint()
+	case unix.EACCES:
+		e.Hint = "a security module forbids user namespaces to this program" + appArmorHint()
+	case unix.ENOSPC:
+		e.Hint = "the limit of user namespaces is reached: see user.max_user_namespaces, and whether sbx runs inside a sandbox that allows no further one"
+	case unix.EUSERS:
+		e.Hint = "user namespaces are nested 32 deep already, or this user has too many: leave the outer sandboxes"
+	case unix.EAGAIN:
+		e.Hint = "the limit of processes (`ulimit -u`) or the cgroup's pids.max is reached"
+	case unix.EINVAL:
+		e.Hint = "this kernel was built without one of the namespaces: user, pid, net, ipc, uts and cgroup are needed"
+	case unix.ENOSYS:
+		e.Hint = "an outer container's system call filter hides clone(2) with namespaces"
+	}
+	return e
+}
+
+func permissionHint() string {
+	if value("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
+		return "kernel.unprivileged_userns_clone is 0 on this host: ask the administrator for `sysctl kernel.unprivileged_userns_clone=1`"
+	}
+	if hint := appArmorHint(); hint != "" {
+		return strings.TrimPrefix(hint, ": ")
+	}
+	if inChroot() {
+		return "sbx runs in a chroot, where the kernel refuses user namespaces: start it from the real root"
+	}
+	return "the host, or the container that sbx runs in, forbids user namespaces: for docker and podman see --security-opt seccomp=unconfined"
+}
+
+// appArmorHint is Ubuntu's restriction, since 23.10.
+func appArmorHint() string {
+	if value("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") != "1" {
+		return ""
+	}
+	return ": kernel.apparmor_restrict_unprivileged_userns is 1, so an AppArmor profile with `userns` for the path of this program is needed; `sbx doctor --admin` prints it for the administrator"
+}
+
+// inChroot: the kernel refuses a user namespace to a process whose root is not
+// that of its mount namespace, see user_namespaces(7).
+func inChroot() bool {
+	var here, init unix.Stat_t
+	if unix.Stat("/", &here) != nil || unix.Stat("/proc/1/root/.", &init) != nil {
+		return false
+	}
+	return here.Dev != init.Dev || here.Ino != init.Ino
+}
+
+func value(file string) string {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(data))
+}
+
+// StageError is what pid 1 reported: the stage, in the words of the plan, and
+// the errno.
+type StageError struct {
+	Stage plan.Stage
+	Text  string // finer than the stage's own text, and ends in the errno's
+	Errno syscall.Errno
+	Hint  string
+	// NotFound and NotRunnable: it is the program itself that could not be run.
+	NotFound, NotRunnable bool
+}
+
+func (e *StageError) Error() string {
+	text := e.Text
+	if !strings.HasPrefix(text, e.Stage.Text) && !e.NotFound && !e.NotRunnable && !strings.Contains(e.Stage.Text, firstWord(text)) {
+		text = e.Stage.Text + ": " + text
+	}
+	if e.Hint != "" {
+		text += "; " + e.Hint
+	}
+	return text
+}
+
+// Unwrap makes errors.Is work across the process border.
+func (e *StageError) Unwrap() error {
+	if e.Errno == 0 {
+		return nil
+	}
+	return e.Errno
+}
+
+func firstWord(s string) string {
+	word, _, _ := strings.Cut(s, " ")
+	return word
+}
+
+func stageError(p *plan.Plan, m plan.Message) error {
+	e := &StageError{Text: m.Text, Errno: syscall.Errno(m.Errno), NotFound: m.NotFound, NotRunnable: m.NotRunnable}
+	if stages := p.Stages(); m.Stage >= 0 && m.Stage < len(stages) {
+		e.Stage = stages[m.Stage]
+	}
+	if (e.Errno == unix.EPERM || e.Errno == unix.EACCES) && !e.NotRunnable {
+		// The restricted user namespace of Ubuntu can be made and gives no
+		// rights, so what fails is the first step that needs one.
+		e.Hint = strings.TrimPrefix(appArmorHint(), ": ")
+	}
+	return e
+}

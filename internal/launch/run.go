@@ -1,0 +1,201 @@
+package launch
+
+import (
+	"errors"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/rootfs"
+)
+
+// Result is how a run ended.
+type Result struct {
+	Status   int         // the program's exit status
+	Signal   unix.Signal // or the signal that ended it
+	TimedOut bool
+	// Killed is set when sbx ended everything at the user's wish (second Ctrl-C).
+	Killed  bool
+	SHA256  string // of the program, when it was copied in
+	Copy    string // how the root was copied
+	Wall    time.Duration
+	LastErr []byte // the last that the program wrote to stderr, at most 4 KiB
+	// Sandbox is the directory that --keep kept.
+	Sandbox string
+}
+
+// run is one run in progress.
+type run struct {
+	plan    *plan.Plan
+	held    *plan.Held
+	undo    undoStack
+	sandbox *rootfs.Sandbox
+	streams *streams
+	init    *child
+	relay   *terminal
+	result  Result
+}
+
+// Run carries out the plan and returns when nothing of the sandbox is left. An
+// error means that the program was not executed, or that its end is unknown.
+func Run(p *plan.Plan, held *plan.Held) (Result, error) {
+	// The parent-death signal of pid 1 is sent when the thread that cloned it
+	// ends, not the process (prctl(2), golang/go#27505). The lock is never
+	// given back: a goroutine that ends with its thread locked ends the thread.
+	runtime.LockOSThread()
+	r := &run{plan: p, held: held}
+	err := r.do()
+	if undoErr := r.undo.run(); err == nil {
+		err = undoErr
+	}
+	return r.result, err
+}
+
+func (r *run) do() error {
+	begin := time.Now()
+	if err := r.prepare(); err != nil {
+		return err
+	}
+	signals := catchSignals()
+	defer signals.stop()
+	if err := r.clone(); err != nil {
+		return err
+	}
+	err := r.watch(signals)
+	r.result.Wall = time.Since(begin)
+	r.init.close()
+	if r.relay != nil {
+		err = errors.Join(err, r.relay.close())
+	}
+	err = errors.Join(err, r.streams.finish())
+	r.result.LastErr = r.streams.tap.Bytes()
+	return err
+}
+
+// prepare does the host's stages up to the clone; each that changes something
+// leaves its undoing behind.
+func (r *run) prepare() error {
+	if err := r.newSandbox(); err != nil {
+		return err
+	}
+	if err := r.place(); err != nil {
+		return err
+	}
+	streams, err := openStreams(r.plan, r.plan.Stdio)
+	if streams != nil {
+		r.streams = streams
+		r.undo.push(func() error { streams.close(); return nil })
+	}
+	return err
+}
+
+func (r *run) newSandbox() error {
+	var err error
+	r.sandbox, err = r.held.Store.NewSandbox(rootfs.SandboxState{
+		Owner: r.plan.Identity.Ownership(), Image: r.plan.Image.Name, Key: r.plan.Image.Key,
+		Keep: r.plan.Root.Keep,
+	})
+	if err != nil {
+		return err
+	}
+	r.plan.Place(r.sandbox.State.ID, r.sandbox.Path)
+	r.undo.push(r.discardSandbox)
+	return nil
+}
+
+// discardSandbox removes what pid 1 left of the sandbox: an empty directory, if
+// all went well. Where pid 1 was killed, files of other ids are in the way, and
+// a worker with the same id map removes them.
+func (r *run) discardSandbox() error {
+	if r.plan.Root.Keep && r.result.Sandbox != "" {
+		return r.sandbox.Close()
+	}
+	left, err := r.sandbox.Discard()
+	if errors.Is(err, rootfs.ErrNeedsMap) && left != nil {
+		return r.emptyTrash(*left)
+	}
+	return err
+}
+
+func (r *run) emptyTrash(left rootfs.Leftover) error {
+	return runWorker(r.plan.Identity, Job{EmptyTrash: &TrashJob{Store: r.held.Store.Path(), Names: []string{left.Trash}}}, nil)
+}
+
+// place makes the placeholders in --rw trees.
+func (r *run) place() error {
+	for i, ph := range r.plan.Placeholders {
+		made, err := ph.Create()
+		if err != nil {
+			return err
+		}
+		r.undo.push(made.Remove)
+		r.plan.Placeholders[i] = made
+		r.plan.Mounts = append(r.plan.Mounts, made.Mount())
+	}
+	return nil
+}
+
+// clone starts pid 1 and has its id maps written.
+func (r *run) clone() error {
+	data, err := planFile(r.plan)
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	program := r.streams.null
+	if r.held.Program != nil {
+		program = r.held.Program.File
+	}
+	r.init, err = newChild(initName, namespaces(r.plan), r.streams.files, []*os.File{data, r.sandbox.Dir, program})
+	if err != nil {
+		return err
+	}
+	r.streams.started()
+	if err := r.init.writeMaps(r.plan.Identity); err != nil {
+		r.init.kill()
+		r.init.close()
+		return err
+	}
+	return nil
+}
+
+func namespaces(p *plan.Plan) uintptr {
+	flags := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC)
+	if !p.HostNetwork {
+		flags |= unix.CLONE_NEWNET
+	}
+	if p.CgroupNS {
+		flags |= unix.CLONE_NEWCGROUP
+	}
+	return flags
+}
+
+// undoStack holds what has to be undone on the host, last first.
+type undoStack struct{ list []func() error }
+
+func (u *undoStack) push(f func() error) { u.list = append(u.list, f) }
+
+func (u *undoStack) run() error {
+	var errs error
+	for i := len(u.list) - 1; i >= 0; i-- {
+		errs = errors.Join(errs, u.list[i]())
+	}
+	u.list = nil
+	return errs
+}
+
+// ExitStatus is the result as a shell would give it: 124 for the time limit,
+// 128+n for signal n, else the program's own.
+func (r Result) ExitStatus() int {
+	switch {
+	case r.TimedOut:
+		return 124
+	case r.Signal != 0:
+		return 128 + int(r.Signal)
+	default:
+		return r.Status
+	}
+}

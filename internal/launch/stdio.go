@@ -1,0 +1,174 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/console"
+	"github.com/sbx-run/sbx/internal/plan"
+)
+
+// streams are the payload's descriptors 0, 1 and 2, and what runs between them
+// and the caller's.
+//
+//	a terminal (-t, or 0 and 1 are one)   the payload gets a pty; the caller's never
+//	a pipe, a socket, /dev/null           handed over: nothing to gain by opening it again
+//	a regular file, a device              through a pipe: /proc/self/fd/0 could be opened
+//	                                      again, for writing, on the host's mount (SECURITY B2)
+//	stderr                                through a pipe, to know what the last words were
+type streams struct {
+	files  [3]*os.File
+	null   *os.File
+	tap    console.Tap
+	rawTTY bool
+	// feed and relays, towards the payload and from it, are started once pid 1
+	// has its copies of files.
+	feed   func(ctx context.Context) error
+	relays []func(ctx context.Context) error
+	ends   []*os.File // the payload's ends of our pipes
+	errs   chan error
+	cancel context.CancelFunc
+}
+
+// drainTime is how long the last output may take to get where it goes, once
+// nothing is alive any more that could add to it.
+const drainTime = 5 * time.Second
+
+func openStreams(p *plan.Plan, kinds [3]plan.Stream) (*streams, error) {
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /dev/null: %w", err)
+	}
+	s := &streams{null: null, files: [3]*os.File{null, null, null}, rawTTY: p.Process.RawTTY}
+	if p.Process.TTY {
+		return s, nil
+	}
+	if err := s.input(p, kinds[0]); err != nil {
+		return s, err
+	}
+	return s, s.outputs(kinds)
+}
+
+func (s *streams) input(p *plan.Plan, in plan.Stream) error {
+	switch {
+	case !p.Process.Stdin || in.Kind == plan.StreamClosed:
+		return nil
+	case handedOver(in.Kind):
+		s.files[0] = os.Stdin
+		return nil
+	}
+	r, w, err := s.pipe()
+	if err != nil {
+		return err
+	}
+	s.files[0] = r
+	s.ends = append(s.ends, r)
+	s.feed = func(ctx context.Context) error { return console.PumpIn(ctx, take(w), int(os.Stdin.Fd())) }
+	return nil
+}
+
+func (s *streams) outputs(kinds [3]plan.Stream) error {
+	if kinds[2].Kind == plan.StreamNull {
+		s.files[2] = os.Stderr
+	} else if err := s.output(2, os.Stderr, kinds[2].Kind, console.PumpOptions{Tap: &s.tap}); err != nil {
+		return err
+	}
+	switch {
+	case kinds[1] == kinds[2] && kinds[1].Ino != 0:
+		// One pipe for both keeps the order of `>log 2>&1`.
+		s.files[1] = s.files[2]
+	case handedOver(kinds[1].Kind):
+		s.files[1] = os.Stdout
+		openUp(os.Stdout, kinds[1].Kind)
+	default:
+		return s.output(1, os.Stdout, kinds[1].Kind, console.PumpOptions{})
+	}
+	return nil
+}
+
+// output relays the payload's descriptor fd to one of ours.
+func (s *streams) output(fd int, to *os.File, kind string, o console.PumpOptions) error {
+	r, w, err := s.pipe()
+	if err != nil {
+		return err
+	}
+	s.files[fd] = w
+	s.ends = append(s.ends, w)
+	if kind == plan.StreamTTY {
+		o.Filter = &console.Filter{Raw: s.rawTTY}
+	}
+	s.relays = append(s.relays, func(ctx context.Context) error {
+		return console.PumpOut(ctx, int(to.Fd()), take(r), o)
+	})
+	return nil
+}
+
+// take duplicates the descriptor of f for a pump, which closes what it is given.
+func take(f *os.File) int {
+	defer f.Close()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return -1
+	}
+	return fd
+}
+
+func handedOver(kind string) bool {
+	return kind == plan.StreamPipe || kind == plan.StreamSocket || kind == plan.StreamNull
+}
+
+// openUp lets the payload open its own standard streams by name (`echo x >
+// /dev/stderr`): another uid may only do so when the pipe's mode says it. The
+// pipe has no name, so this opens it to nobody else.
+func openUp(f *os.File, kind string) {
+	if kind == plan.StreamPipe {
+		_ = unix.Fchmod(int(f.Fd()), 0o666)
+	}
+}
+
+func (s *streams) pipe() (r, w *os.File, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, fmt.Errorf("make a pipe: %w", err)
+	}
+	r, w = os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe")
+	openUp(w, plan.StreamPipe)
+	return r, w, nil
+}
+
+// started closes our copies of the payload's ends and lets the relays run.
+func (s *streams) started() {
+	for _, f := range s.ends {
+		f.Close()
+	}
+	var ctx context.Context
+	ctx, s.cancel = context.WithCancel(context.Background())
+	s.errs = make(chan error, len(s.relays))
+	if s.feed != nil {
+		// Its error is the program's to notice: the input ends.
+		go func() { _ = s.feed(ctx) }()
+	}
+	for _, relay := range s.relays {
+		go func() { s.errs <- relay(ctx) }()
+	}
+}
+
+// finish waits for the last output. Standard input may have more to say to
+// nobody: it is not waited for.
+func (s *streams) finish() error {
+	timer := time.AfterFunc(drainTime, s.cancel)
+	defer timer.Stop()
+	defer s.cancel()
+	var errs error
+	for range s.relays {
+		errs = errors.Join(errs, <-s.errs)
+	}
+	return errs
+}
+
+func (s *streams) close() { s.null.Close() }

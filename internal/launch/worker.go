@@ -1,0 +1,117 @@
+package launch
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/initproc"
+	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/rootfs"
+)
+
+const (
+	initName   = initproc.Name
+	workerName = initproc.WorkerName
+)
+
+// Job and TrashJob are what a worker can be asked to do.
+type (
+	Job      = initproc.Job
+	TrashJob = initproc.TrashJob
+)
+
+// runWorker does a job of the store's inside the id map: files of the caller's
+// subordinate ids can be made and removed only there.
+func runWorker(id plan.Identity, job Job, progress func(rootfs.Progress)) error {
+	data, err := planFile(job)
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("open /dev/null: %w", err)
+	}
+	defer null.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("make a pipe: %w", err)
+	}
+	defer r.Close()
+	c, err := newChild(workerName, unix.CLONE_NEWNS|unix.CLONE_NEWIPC|unix.CLONE_NEWNET, [3]*os.File{null, null, os.Stderr}, []*os.File{data, w})
+	w.Close()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	if err := c.writeMaps(id); err != nil {
+		c.kill()
+		return err
+	}
+	return follow(json.NewDecoder(r), progress)
+}
+
+// follow reads the worker's report: progress, and at last the result.
+func follow(in *json.Decoder, progress func(rootfs.Progress)) error {
+	for {
+		var rep initproc.Report
+		if err := in.Decode(&rep); err != nil {
+			if errors.Is(err, io.EOF) {
+				return errors.New("the helper process that works in the store was killed")
+			}
+			return fmt.Errorf("read the helper process's report: %w", err)
+		}
+		switch {
+		case rep.Progress != nil:
+			if progress != nil {
+				progress(*rep.Progress)
+			}
+		case rep.Error != "":
+			return &WorkerError{Text: rep.Error, Errno: unix.Errno(rep.Errno)}
+		default:
+			return nil
+		}
+	}
+}
+
+// WorkerError is an error of a worker, with its errno.
+type WorkerError struct {
+	Text  string
+	Errno unix.Errno
+}
+
+func (e *WorkerError) Error() string { return e.Text }
+
+// Unwrap makes errors.Is work across the process border.
+func (e *WorkerError) Unwrap() error {
+	if e.Errno == 0 {
+		return nil
+	}
+	return e.Errno
+}
+
+// BuildImage makes the image of the request, or waits for another process that
+// is making it.
+func BuildImage(id plan.Identity, req rootfs.ImageRequest, progress func(rootfs.Progress)) error {
+	return runWorker(id, Job{Build: &req}, progress)
+}
+
+// Collect removes what earlier runs that were killed left in the store.
+func Collect(store *rootfs.Store, id func(rootfs.Ownership) (plan.Identity, error)) error {
+	left, err := store.Collect()
+	for _, l := range left {
+		identity, idErr := id(l.Owner)
+		if idErr != nil {
+			err = errors.Join(err, idErr)
+			continue
+		}
+		job := Job{EmptyTrash: &TrashJob{Store: store.Path(), Names: []string{l.Trash}}}
+		err = errors.Join(err, runWorker(identity, job, nil))
+	}
+	return err
+}

@@ -1,0 +1,222 @@
+package plan
+
+import (
+	"path"
+	"strings"
+	"time"
+
+	"github.com/sbx-run/sbx/userns"
+)
+
+// Build turns what was asked and what this host is into what will be done. It
+// is pure: the same two values give the same plan, and nothing is touched. Its
+// errors are [*Misuse] and [*MissingLayer].
+func Build(s Spec, f Facts) (*Plan, error) {
+	if err := checkSpec(s); err != nil {
+		return nil, err
+	}
+	if err := checkKernel(f.Kernel, f.Caller); err != nil {
+		return nil, err
+	}
+	p := &Plan{
+		Store: f.Store, Image: f.Image, Hostname: hostname(s),
+		HostNetwork: s.Network == NetworkHost, CgroupNS: f.Kernel.CgroupNS,
+		Program: f.Program, Stdio: f.Stdio,
+	}
+	var err error
+	if p.Identity, p.User, err = identity(s, f); err != nil {
+		return nil, err
+	}
+	p.Root = root(s, f, p.Identity)
+	p.Private = private(f.Memory)
+	if p.CopyIn, err = copyIns(s, f); err != nil {
+		return nil, err
+	}
+	if p.Mounts, err = table(s, f, p); err != nil {
+		return nil, err
+	}
+	for _, sh := range f.Shares {
+		p.Placeholders = append(p.Placeholders, sh.Placeholders...)
+		if sh.Note != "" {
+			p.Warnings = append(p.Warnings, sh.Note)
+		}
+	}
+	if p.Process, err = process(s, f, p); err != nil {
+		return nil, err
+	}
+	p.Layers = layers(s, f, p)
+	if err := checkLayers(p.Layers, s); err != nil {
+		return nil, err
+	}
+	p.Warnings = append(p.Warnings, identityWarnings(f, p)...)
+	return p, nil
+}
+
+// checkSpec holds the rules that concern the command line alone.
+func checkSpec(s Spec) error {
+	checks := []func(Spec) error{checkProgram, checkWords, checkHostname, checkWorkdir, checkTimeout}
+	for _, check := range checks {
+		if err := check(s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkProgram(s Spec) error {
+	if s.Program == "" {
+		return misuse("the program's name is empty")
+	}
+	for _, arg := range append([]string{s.Program}, s.Args...) {
+		if strings.ContainsRune(arg, 0) {
+			return misuse("argument %q holds a NUL byte", arg)
+		}
+	}
+	return nil
+}
+
+func checkWords(s Spec) error {
+	for _, w := range []struct {
+		flag, value string
+		allowed     []string
+	}{
+		{"--network", s.Network, []string{"", NetworkNone, NetworkHost}},
+		{"--copy", s.Copy, []string{"", CopyAuto, CopyOverlay, CopyReflink, CopyFull}},
+		{"--userns", string(s.Userns), []string{"", "auto", "nomap", "keep-id", "single"}},
+	} {
+		if !contains(w.allowed, w.value) {
+			return misuse("%s %q: the choices are %s", w.flag, w.value, strings.Join(w.allowed[1:], ", "))
+		}
+	}
+	if s.ReadOnly && s.Copy != "" && s.Copy != CopyAuto {
+		return misuse("--read-only uses the image itself and --copy=%s asks for a copy of it: give one of the two", s.Copy)
+	}
+	if s.ReadOnly && s.Keep {
+		return misuse("--keep keeps the sandbox's copy and --read-only makes none: give one of the two")
+	}
+	return nil
+}
+
+// checkHostname follows sethostname(2)'s limit and RFC 1123's alphabet.
+func checkHostname(s Spec) error {
+	if s.Hostname == "" {
+		return nil
+	}
+	ok := len(s.Hostname) <= 63 && !strings.HasPrefix(s.Hostname, "-") && !strings.HasPrefix(s.Hostname, ".")
+	for _, c := range s.Hostname {
+		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '.')
+	}
+	if !ok {
+		return misuse("--hostname %q: at most 63 letters, digits, dashes and dots, and none of the last two in front", s.Hostname)
+	}
+	return nil
+}
+
+// checkWorkdir refuses directories that are a door rather than a place: a
+// working directory below /proc may be a descriptor of someone else's
+// (CVE-2024-21626).
+func checkWorkdir(s Spec) error {
+	if s.Workdir == "" {
+		return nil
+	}
+	if !path.IsAbs(s.Workdir) || strings.ContainsRune(s.Workdir, 0) {
+		return misuse("--workdir %q: give an absolute path inside the sandbox", s.Workdir)
+	}
+	if under(path.Clean(s.Workdir), "/proc") {
+		return misuse("--workdir %q: a directory below /proc cannot be the working directory", s.Workdir)
+	}
+	return nil
+}
+
+func checkTimeout(s Spec) error {
+	if s.Timeout < 0 || s.Timeout != 0 && s.Timeout < time.Millisecond {
+		return misuse("--timeout %s: give a time of at least 1ms, as in 30s or 5m", s.Timeout)
+	}
+	return nil
+}
+
+// checkKernel refuses a host on which no user namespace can be made, with the
+// switch that says so. What has no switch to read is explained when clone(2)
+// itself is refused.
+func checkKernel(k Kernel, c Caller) error {
+	if k.MaxUserNamespaces == 0 {
+		return &MissingLayer{Layer: Layer{
+			Name: "userns", State: Missing, Detail: "user.max_user_namespaces is 0",
+			Fix: "ask the administrator for `sysctl user.max_user_namespaces=10000`",
+		}, Asked: true}
+	}
+	if k.UsernsClone == 0 && c.UID != 0 {
+		return &MissingLayer{Layer: Layer{
+			Name: "userns", State: Missing, Detail: "kernel.unprivileged_userns_clone is 0",
+			Fix: "ask the administrator for `sysctl kernel.unprivileged_userns_clone=1`",
+		}, Asked: true}
+	}
+	return nil
+}
+
+func hostname(s Spec) string {
+	if s.Hostname == "" {
+		return "sbx"
+	}
+	return s.Hostname
+}
+
+// root decides how the sandbox gets its copy. What works is found by doing it,
+// in this order, when the time has come: a kernel version says little about the
+// file system that the store lies on.
+func root(s Spec, f Facts, id Identity) Root {
+	r := Root{
+		Lower: f.Image.Tree, Sandbox: path.Join(f.Store, "sandboxes", "ID"),
+		ReadOnly: s.ReadOnly, Keep: s.Keep,
+	}
+	switch {
+	case s.Copy != "" && s.Copy != CopyAuto:
+		r.Methods = []string{s.Copy}
+	case f.Image.Foreign && !ownedInside(f.Image.OwnerUID, id.Layout):
+		// An overlay shows the files' owners as they are: nobody's, or the
+		// user's where root is meant. A copy gives them to root inside.
+		r.Methods = []string{CopyReflink, CopyFull}
+	default:
+		r.Methods = []string{CopyOverlay, CopyReflink, CopyFull}
+	}
+	return r
+}
+
+// ownedInside tells whether a host uid is one that the payload's namespace has,
+// other than through keep-id.
+func ownedInside(uid uint32, l userns.Layout) bool {
+	setup, ok := l.SetupUID.Inside(uid)
+	if !ok {
+		return false
+	}
+	_, ok = l.PayloadUID.Inside(setup)
+	return ok && (setup != 0 || l.Mode == userns.Single)
+}
+
+// Place gives the plan the sandbox that was made for it: until then its paths
+// say ID.
+func (p *Plan) Place(id, dir string) {
+	p.ID, p.Root.Sandbox = id, dir
+}
+
+// private sizes the tmpfs of /tmp, /run, /box and home: half of the memory, as
+// the kernel's own default is, and an inode for every 16 KiB of it within
+// bounds, since empty files cost memory that the size does not count.
+func private(memory int64) Private {
+	size := max(memory/2, 64<<20)
+	return Private{Size: size, Inodes: min(max(size/(16<<10), 16<<10), 1<<20)}
+}
+
+func contains(list []string, s string) bool {
+	for _, v := range list {
+		if v == s {
+			return true
+		}
+	}
+	return false
+}
+
+// under tells whether p is dir or lies below it; both are clean and absolute.
+func under(p, dir string) bool {
+	return p == dir || dir == "/" || strings.HasPrefix(p, dir+"/")
+}

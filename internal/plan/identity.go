@@ -1,0 +1,177 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/sbx-run/sbx/rootfs"
+	"github.com/sbx-run/sbx/userns"
+)
+
+// identity chooses the mode, lays out both user namespaces and finds the user
+// inside.
+func identity(s Spec, f Facts) (Identity, User, error) {
+	isRoot := f.Caller.UID == 0
+	id, err := chooseMode(s, f)
+	if err != nil {
+		return id, User{}, err
+	}
+
+	u, err := payloadUser(s, f, id.Mode)
+	if err != nil {
+		return id, u, err
+	}
+	host := userns.Identity{UID: f.Caller.UID, GID: f.Caller.GID}
+	inside := userns.Identity{UID: u.UID, GID: u.GID}
+	if isRoot {
+		id.Layout, err = userns.NewRootLayout(id.Mode, inside, f.Subordinate)
+	} else {
+		id.Layout, err = userns.NewLayout(id.Mode, host, inside, f.Subordinate)
+	}
+	if err != nil {
+		return id, u, &Misuse{Reason: err.Error()}
+	}
+	id.Direct = isRoot || id.Mode == userns.Single
+	id.SetGroups = id.Mode != userns.Single || isRoot
+	return id, u, nil
+}
+
+// chooseMode is the part of identity that does not depend on the image.
+func chooseMode(s Spec, f Facts) (Identity, error) {
+	id := Identity{Mode: s.Userns, Helpers: f.Helpers, SetGroups: true}
+	reason := noRange(f)
+	if s.Userns == "" || s.Userns == "auto" {
+		id.Mode, id.Why = bestMode(s, f, reason)
+	} else if reason != "" && s.Userns != userns.Single {
+		return id, misuse("--userns=%s: %s; `sbx doctor --admin` prints what to ask the administrator for", s.Userns, reason)
+	}
+	return id, nil
+}
+
+// bestMode is --userns=auto.
+func bestMode(s Spec, f Facts, noRange string) (userns.Mode, string) {
+	switch {
+	case f.Caller.UID == 0:
+		return userns.NoMap, ""
+	case noRange != "":
+		return userns.Single, noRange
+	case len(s.Shares) > 0:
+		return userns.KeepID, "host paths are shared"
+	default:
+		return userns.NoMap, ""
+	}
+}
+
+// noRange is why newuidmap cannot map a range for the caller, or empty.
+func noRange(f Facts) string {
+	switch {
+	case f.Caller.UID == 0:
+		return ""
+	case f.NoHelpers != "":
+		return f.NoHelpers
+	case len(f.Subordinate.UID) == 0:
+		return fmt.Sprintf("no subordinate uids for %s in /etc/subuid", f.Caller.Name)
+	case len(f.Subordinate.GID) == 0:
+		return fmt.Sprintf("no subordinate gids for %s in /etc/subgid", f.Caller.Name)
+	default:
+		return ""
+	}
+}
+
+// Ownership says which ids own the files of an image or sandbox under this
+// identity, in the words of the store.
+func (id Identity) Ownership() rootfs.Ownership {
+	root := id.Layout.Root()
+	owner := rootfs.Ownership{
+		Single: root.UID == 0, UID: int(root.UID), GID: int(root.GID),
+		UIDMap: ranges(id.Layout.SetupUID), GIDMap: ranges(id.Layout.SetupGID),
+	}
+	owner.HostUID, _ = id.Layout.SetupUID.Outside(root.UID)
+	owner.HostGID, _ = id.Layout.SetupGID.Outside(root.GID)
+	return owner
+}
+
+func ranges(m userns.Map) []rootfs.IDRange {
+	list := make([]rootfs.IDRange, len(m))
+	for i, e := range m {
+		list[i] = rootfs.IDRange(e)
+	}
+	return list
+}
+
+// IdentityOf is the identity under which files of an owner can be removed: what
+// a killed run left is found in the store with its id map.
+func IdentityOf(owner rootfs.Ownership, helpers userns.Helpers, isRoot bool) Identity {
+	id := Identity{Mode: userns.NoMap, Helpers: helpers, Direct: isRoot || owner.Single}
+	if owner.Single {
+		id.Mode = userns.Single
+	}
+	for _, r := range owner.UIDMap {
+		id.Layout.SetupUID = append(id.Layout.SetupUID, userns.Extent(r))
+	}
+	for _, r := range owner.GIDMap {
+		id.Layout.SetupGID = append(id.Layout.SetupGID, userns.Extent(r))
+	}
+	id.Layout.Mode = id.Mode
+	return id
+}
+
+// payloadUser is -u, else the caller's own number where that is the point of
+// the mode, else sbx (1000).
+func payloadUser(s Spec, f Facts, mode userns.Mode) (User, error) {
+	switch {
+	case s.User != "":
+		return parseUser(s.User, f.Passwd, f.Group)
+	case mode == userns.KeepID && f.Caller.UID != 0:
+		u := User{Name: defaultUser, UID: f.Caller.UID, GID: f.Caller.GID, Home: defaultHome}
+		u.Listed = u.UID == defaultUID && u.GID == defaultUID && !f.Image.Foreign
+		return u, nil
+	default:
+		u := User{Name: defaultUser, UID: defaultUID, GID: defaultUID, Home: defaultHome}
+		u.Listed = !f.Image.Foreign || entry(f.Passwd, 2, "1000") != nil
+		if fields := entry(f.Passwd, 2, "1000"); len(fields) >= 6 && strings.HasPrefix(fields[5], "/") {
+			u.Name, u.Home = fields[0], fields[5]
+		}
+		return u, nil
+	}
+}
+
+// identityWarnings are the lines before the start that say what is weaker than
+// it could be.
+func identityWarnings(f Facts, p *Plan) []string {
+	var list []string
+	switch {
+	case f.Caller.UID == 0:
+		list = append(list, "running as root: the program is mapped to ids that are not root outside, but every mistake of sbx would be root's; run it as an ordinary user where you can")
+	case p.Identity.Mode == userns.Single:
+		line := "weaker isolation, one id only"
+		if p.Identity.Why != "" {
+			line += " (" + p.Identity.Why + ")"
+		}
+		line += ": the program acts as you on the host's files it can reach"
+		if names := groupNames(f.Caller.Groups, false); names != "" {
+			line += " and keeps your groups " + names
+		}
+		list = append(list, line)
+	}
+	return list
+}
+
+// groupNames joins the names, or only those of groups that grant power over the
+// host (docker, disk, …).
+func groupNames(groups []userns.Group, power bool) string {
+	var names []string
+	for _, g := range groups {
+		if g.Power || !power {
+			names = append(names, g.String())
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// IsMisuse tells whether err is the user's to mend on the command line.
+func IsMisuse(err error) bool {
+	var m *Misuse
+	return errors.As(err, &m)
+}

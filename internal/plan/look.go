@@ -1,0 +1,319 @@
+package plan
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/landlock"
+	"github.com/sbx-run/sbx/mounts"
+	"github.com/sbx-run/sbx/rootfs"
+	"github.com/sbx-run/sbx/userns"
+)
+
+// Held are the live things behind the facts: opened once, while looking, and
+// never looked up again by name.
+type Held struct {
+	Store   *rootfs.Store
+	Image   *rootfs.Image // nil for a directory of the user's, and when Hold was not asked for
+	Program *rootfs.Program
+}
+
+// Close lets go of them.
+func (h *Held) Close() {
+	if h.Program != nil {
+		_ = h.Program.Close()
+	}
+	if h.Image != nil {
+		_ = h.Image.Close()
+	}
+	if h.Store != nil {
+		_ = h.Store.Close()
+	}
+}
+
+// maxIdentityFile bounds what is read of an image's passwd and group (SECURITY A6).
+const maxIdentityFile = 1 << 20
+
+// Look reads the host for a run. With hold the store is opened, and made if it
+// is not there, and the image is held against removal; without, as for a dry
+// run, nothing on the host is changed. Held is not nil even with an error.
+//
+// An image that has to be made first is a fact (Image.Build); look again when
+// it has been made.
+func Look(ctx context.Context, s Spec, hold bool) (Facts, *Held, error) {
+	l := &look{ctx: ctx, spec: s, hold: hold, held: &Held{}}
+	err := l.all()
+	if l.host != nil {
+		l.host.Close()
+	}
+	if l.tree != nil {
+		l.tree.Close()
+	}
+	return l.facts, l.held, err
+}
+
+// look is one look in progress.
+type look struct {
+	ctx   context.Context
+	spec  Spec
+	hold  bool
+	facts Facts
+	held  *Held
+	host  *rootfs.Root
+	tree  *rootfs.Root // the image's, nil while it is not built
+}
+
+func (l *look) all() error {
+	steps := []func() error{
+		l.caller, l.kernel, l.streams, l.environment, l.shares, l.copies, l.image, l.program,
+	}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// caller finds out who runs sbx and which ids he may use.
+func (l *look) caller() error {
+	c := Caller{UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), Name: strconv.Itoa(os.Getuid()), Home: os.Getenv("HOME")}
+	if os.Geteuid() != os.Getuid() || os.Getegid() != os.Getgid() {
+		return misuse("sbx is installed set-user-ID or set-group-ID, which it is not made for: `chmod ug-s` it")
+	}
+	if u, err := user.LookupId(c.Name); err == nil {
+		c.Name = u.Username
+		if c.Home == "" {
+			c.Home = u.HomeDir
+		}
+	} else if name := os.Getenv("USER"); name != "" {
+		c.Name = name // a directory service that /etc/passwd does not list
+	}
+	var err error
+	if c.Groups, err = userns.SurvivingGroups(); err != nil && len(c.Groups) == 0 {
+		return err
+	}
+	l.facts.Caller = c
+	if l.facts.Subordinate, err = userns.LookupSubordinate(c.Name, c.UID); err != nil {
+		return err
+	}
+	return l.idsOfThisNamespace()
+}
+
+// idsOfThisNamespace leaves out ids that were granted in a file and do not
+// exist: in a container /etc/subuid often came with the image.
+func (l *look) idsOfThisNamespace() error {
+	uid, gid, err := userns.OwnMaps()
+	if err != nil {
+		return err
+	}
+	f := &l.facts
+	if f.Caller.UID == 0 {
+		f.Subordinate, err = userns.RootSubordinate(f.Subordinate, uid, gid)
+		if errors.Is(err, userns.ErrNoRange) {
+			return misuse("running as root of a user namespace that has no other id (`unshare -r`): start sbx outside of it")
+		}
+		return err
+	}
+	if len(f.Subordinate.UID) > 0 && !f.Subordinate.Within(uid, gid) {
+		f.NoHelpers = "the subordinate ids of " + f.Subordinate.Source + " do not exist in this container"
+		return nil
+	}
+	if f.Helpers, err = userns.FindHelpers(); err != nil {
+		f.NoHelpers = err.Error()
+	}
+	return nil
+}
+
+func (l *look) kernel() error {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return fmt.Errorf("ask for the kernel's release: %w", err)
+	}
+	k := Kernel{
+		Release:           unix.ByteSliceToString(name.Release[:]),
+		MaxUserNamespaces: sysctl("/proc/sys/user/max_user_namespaces"),
+		UsernsClone:       sysctl("/proc/sys/kernel/unprivileged_userns_clone"),
+		AppArmorUserns:    sysctl("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
+		LandlockABI:       landlock.ABI(),
+	}
+	// A filter at a null pointer: EFAULT where filters exist, EINVAL where not.
+	err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, 0, 0, 0)
+	k.Seccomp = errors.Is(err, unix.EFAULT)
+	k.CgroupNS = unix.Access("/proc/self/ns/cgroup", unix.F_OK) == nil
+	k.NprocPerUserns = atLeast(k.Release, 5, 14)
+	l.facts.Kernel = k
+
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return fmt.Errorf("ask for the size of memory: %w", err)
+	}
+	l.facts.Memory = int64(info.Totalram) * int64(info.Unit)
+	l.facts.HardLimits = map[int]uint64{}
+	for resource := rlimitCPU; resource <= rlimitRttime; resource++ {
+		var r unix.Rlimit
+		if unix.Getrlimit(resource, &r) == nil {
+			l.facts.HardLimits[resource] = r.Max
+		}
+	}
+	return nil
+}
+
+// sysctl reads a number, -1 when there is none.
+func sysctl(file string) int {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return -1
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	if err != nil {
+		return -1
+	}
+	return n
+}
+
+// atLeast compares a release such as 6.1.0-18-amd64.
+func atLeast(release string, major, minor int) bool {
+	var a, b int
+	if _, err := fmt.Sscanf(release, "%d.%d", &a, &b); err != nil {
+		return false
+	}
+	return a > major || a == major && b >= minor
+}
+
+func (l *look) streams() error {
+	for fd := range l.facts.Stdio {
+		l.facts.Stdio[fd] = lookStream(fd)
+	}
+	return nil
+}
+
+func lookStream(fd int) Stream {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return Stream{Kind: StreamClosed}
+	}
+	s := Stream{Kind: StreamDevice, Dev: st.Dev, Ino: st.Ino}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFIFO:
+		s.Kind = StreamPipe
+	case unix.S_IFSOCK:
+		s.Kind = StreamSocket
+	case unix.S_IFREG:
+		s.Kind = StreamFile
+	case unix.S_IFCHR:
+		if st.Rdev == unix.Mkdev(1, 3) {
+			s.Kind = StreamNull
+		} else if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
+			s.Kind = StreamTTY
+		}
+	}
+	return s
+}
+
+func (l *look) environment() error {
+	l.facts.Environ = PassedOn(os.Environ())
+	var asked []string
+	for _, name := range l.spec.EnvFile {
+		data, err := readSmall(name)
+		if err != nil {
+			return misuse("--env-file %s: %v", name, err)
+		}
+		asked = append(asked, parseEnvFile(data)...)
+	}
+	var err error
+	l.facts.AskedEnv, err = askedEnv(append(asked, l.spec.Env...), os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	if p := l.spec.Seccomp; p != "" && p != "default" && p != "strict" && p != "off" {
+		if l.facts.SeccompFile, err = readSmall(p); err != nil {
+			return misuse("--seccomp %s: %v; the names are default, strict and off, anything else is a file", p, err)
+		}
+	}
+	if l.spec.Network == NetworkHost {
+		l.facts.ResolvConf, _ = readSmall("/etc/resolv.conf")
+	}
+	return nil
+}
+
+// readSmall reads a regular file of at most 1 MiB.
+func readSmall(name string) ([]byte, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, errors.Unwrap(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case st.IsDir():
+		return nil, unix.EISDIR
+	case st.Size() > maxIdentityFile:
+		return nil, unix.EFBIG
+	}
+	data := make([]byte, maxIdentityFile+1)
+	n, err := readFull(f, data)
+	if n > maxIdentityFile {
+		return nil, unix.EFBIG
+	}
+	return data[:n], err
+}
+
+// shares looks at every --ro and --rw.
+func (l *look) shares() error {
+	for _, sh := range l.spec.Shares {
+		flag := "--ro"
+		if sh.Write {
+			flag = "--rw"
+		}
+		src, err := mounts.Resolve(sh.Source)
+		if err != nil {
+			return misuse("%s %s: %v", flag, sh.Source, err)
+		}
+		shared := Shared{Share: sh, Resolved: src.Path, Dev: src.Dev, Ino: src.Ino, Directory: src.Directory}
+		if shared.Target == "" {
+			if shared.Target, err = filepath.Abs(sh.Source); err != nil {
+				return fmt.Errorf("find the working directory: %w", err)
+			}
+		}
+		shared.Target = filepath.Clean(shared.Target)
+		if sh.Write && src.Directory && checkShare(shared, l.facts.Caller) == nil {
+			guarded, err := mounts.Guard(src.Path, shared.Target)
+			if err != nil {
+				return misuse("%s %s: %v", flag, sh.Source, err)
+			}
+			shared.Guard, shared.Placeholders, shared.Note = guarded.Mounts, guarded.Missing, guarded.Truncated
+		}
+		l.facts.Shares = append(l.facts.Shares, shared)
+	}
+	return nil
+}
+
+// copies looks at every --copy-in.
+func (l *look) copies() error {
+	for _, c := range l.spec.CopyIn {
+		st, err := os.Stat(c.Source)
+		if err != nil {
+			return misuse("--copy-in %s: %v", c.Source, errors.Unwrap(err))
+		}
+		if !st.IsDir() && !st.Mode().IsRegular() {
+			return misuse("--copy-in %s: neither a regular file nor a directory", c.Source)
+		}
+		abs, err := filepath.Abs(c.Source)
+		if err != nil {
+			return fmt.Errorf("find the working directory: %w", err)
+		}
+		l.facts.CopyIn = append(l.facts.CopyIn, CopyFact{PathPair{abs, c.Target}, st.IsDir()})
+	}
+	return nil
+}

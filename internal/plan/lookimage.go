@@ -1,0 +1,267 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/mounts"
+	"github.com/sbx-run/sbx/rootfs"
+)
+
+func readFull(r io.Reader, buf []byte) (int, error) {
+	n, err := io.ReadFull(r, buf)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = nil
+	}
+	return n, err
+}
+
+// image finds the image, and reads from it what the rest depends on.
+func (l *look) image() error {
+	var err error
+	if l.facts.Store, err = rootfs.StorePath(os.Getenv); err != nil {
+		return err
+	}
+	if l.hold {
+		if l.held.Store, err = rootfs.OpenStore(l.facts.Store); err != nil {
+			return err
+		}
+	}
+	if l.host, err = rootfs.OpenRoot("/"); err != nil {
+		return err
+	}
+	name := l.spec.Image
+	if name == "" {
+		name = ImageBase
+	}
+	switch {
+	case name == ImageBase || name == ImageHost || name == ImageScratch:
+		err = l.ownImage(name)
+	case strings.Contains(name, "/") || name == "." || name == "..":
+		err = l.dirImage(name)
+	default:
+		err = misuse("--image %s: the images are %s, %s and %s; for a directory write a path with a slash, as in ./%s",
+			name, ImageBase, ImageHost, ImageScratch, name)
+	}
+	if err != nil {
+		return err
+	}
+	return l.imageUsers()
+}
+
+// ownImage finds one of the images that sbx makes, for the owner that the
+// identity asks for.
+func (l *look) ownImage(name string) error {
+	req, err := l.Request(name)
+	if err != nil {
+		return err
+	}
+	var info rootfs.ImageInfo
+	if l.hold {
+		var img *rootfs.Image
+		img, err = l.held.Store.FindImage(l.ctx, req)
+		if err == nil {
+			l.held.Image = img
+			info = img.ImageInfo
+		}
+	} else {
+		info, err = rootfs.InspectImage(l.ctx, req)
+	}
+	if errors.Is(err, rootfs.ErrNoImage) {
+		l.facts.Image = Image{Name: name, Build: true}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	img := Image{Name: name, Key: info.Key, Tree: path.Join(l.facts.Store, "images", name, info.Key, "tree"), Shell: info.Shell}
+	for _, dir := range info.Binds {
+		img.Binds = append(img.Binds, mounts.Mount{Kind: mounts.Bind, Source: dir, Target: dir, ReadOnly: true, Directory: true})
+	}
+	l.facts.Image = img
+	l.tree, err = rootfs.OpenRoot(img.Tree)
+	return err
+}
+
+// Request names an image of sbx's own, for the owner that the identity implies.
+func (l *look) Request(name string) (rootfs.ImageRequest, error) {
+	return ImageRequest(l.spec, l.facts, name)
+}
+
+// ImageRequest is what has to be asked of the store for an image of sbx's own.
+func ImageRequest(s Spec, f Facts, name string) (rootfs.ImageRequest, error) {
+	id, err := StoreIdentity(s, f)
+	if err != nil {
+		return rootfs.ImageRequest{}, err
+	}
+	return rootfs.ImageRequest{Store: f.Store, Name: name, Owner: id.Ownership()}, nil
+}
+
+// StoreIdentity is the identity under which images are made: the mode of the
+// run, and root inside for a payload.
+func StoreIdentity(s Spec, f Facts) (Identity, error) {
+	s.User = ""
+	id, _, err := identity(s, f)
+	if err == nil {
+		return id, nil
+	}
+	// A range too small for the default user still has a root.
+	s.User = "0"
+	id, _, err = identity(s, f)
+	return id, err
+}
+
+// dirImage is --image DIR.
+func (l *look) dirImage(dir string) error {
+	resolved, err := filepath.EvalSymlinks(dir)
+	if err != nil {
+		return misuse("--image %s: %v", dir, errors.Unwrap(err))
+	}
+	if resolved, err = filepath.Abs(resolved); err != nil {
+		return fmt.Errorf("find the working directory: %w", err)
+	}
+	inside := ""
+	if path.IsAbs(l.spec.Program) {
+		inside = l.spec.Program
+	}
+	if resolved == "/" {
+		return misuse("--image /: the host itself is no image; --image host shows its programs read-only")
+	}
+	if l.tree, err = rootfs.OpenDirImage(resolved, inside); err != nil {
+		return misuse("--image %s: %v", dir, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(l.tree.FD(), &st); err != nil {
+		return fmt.Errorf("look at %s: %w", dir, err)
+	}
+	l.facts.Image = Image{Name: resolved, Tree: resolved, Foreign: true, OwnerUID: st.Uid}
+	for _, shell := range []string{"/bin/bash", "/bin/sh"} {
+		if _, err := l.tree.Stat(shell); err == nil {
+			l.facts.Image.Shell = shell
+			break
+		}
+	}
+	return nil
+}
+
+// imageUsers reads the image's passwd and group. The tree may be hostile: by
+// descriptor, regular files only, with a bound.
+func (l *look) imageUsers() error {
+	if l.tree == nil {
+		l.facts.Passwd, l.facts.Group = rootfs.Passwd(defaultUID, defaultUID, ""), rootfs.Group(defaultUID, defaultUID)
+		return nil
+	}
+	for _, file := range []struct {
+		name string
+		into *[]byte
+	}{{"/etc/passwd", &l.facts.Passwd}, {"/etc/group", &l.facts.Group}} {
+		data, err := l.tree.ReadFile(file.name, maxIdentityFile)
+		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
+			return misuse("read %s of the image: %v", file.name, err)
+		}
+		*file.into = data
+	}
+	return nil
+}
+
+// view is the image as the program will find it, shares included.
+func (l *look) view() rootfs.View {
+	v := rootfs.View{Root: l.tree, Host: l.host}
+	for _, m := range l.facts.Image.Binds {
+		v.Binds = append(v.Binds, rootfs.Bind{Inside: m.Target, Outside: m.Source})
+	}
+	for _, sh := range l.facts.Shares {
+		v.Binds = append(v.Binds, rootfs.Bind{Inside: sh.Target, Outside: sh.Resolved})
+	}
+	return v
+}
+
+// program decides where the program comes from.
+//
+//	name          looked up in PATH inside
+//	/abs/path     the image's, or a share's, when it is there; else the host's, copied in
+//	./rel, a/b    the host's, copied in
+func (l *look) program() error {
+	name := l.spec.Program
+	if !strings.Contains(name, "/") {
+		l.facts.Program = Program{Inside: name}
+		return nil
+	}
+	if path.IsAbs(name) && l.isInside(path.Clean(name)) {
+		l.facts.Program = Program{Inside: path.Clean(name)}
+		return nil
+	}
+	prog, err := rootfs.OpenProgram(name)
+	if err != nil {
+		return err
+	}
+	l.held.Program = prog
+	dir := boxDir
+	for _, sh := range l.facts.Shares {
+		if under(boxDir, sh.Target) {
+			dir = programDir
+		}
+	}
+	l.facts.Program = Program{
+		Host: name, Inside: path.Join(dir, prog.Base), Kind: string(prog.Kind), Size: prog.Size, Interp: prog.Interp(),
+	}
+	if l.tree == nil {
+		return nil // the image comes first; then this is looked at again
+	}
+	return l.needs(prog)
+}
+
+// isInside tells whether the sandbox will have a file of this name by itself.
+func (l *look) isInside(name string) bool {
+	for _, sh := range l.facts.Shares {
+		if under(name, sh.Target) {
+			return true
+		}
+	}
+	for _, c := range l.facts.CopyIn {
+		if c.Target != "" && under(name, path.Clean(c.Target)) {
+			return true
+		}
+	}
+	if l.tree == nil {
+		return under(name, "/usr") || under(name, "/bin") || under(name, "/sbin")
+	}
+	v := l.view()
+	return v.Exists(name)
+}
+
+// needs finds the libraries or the interpreter that the program asks for.
+func (l *look) needs(prog *rootfs.Program) error {
+	p := &l.facts.Program
+	dir := boxDir
+	if l.spec.Workdir != "" {
+		dir = path.Clean(l.spec.Workdir)
+	}
+	view := l.view()
+	if prog.Kind == rootfs.KindScript {
+		_, err := prog.ResolveInterp(view, l.host, rootfs.Surroundings{Dir: dir, Path: l.pathInside()})
+		return err
+	}
+	cwd, err := os.Getwd()
+	if err != nil {
+		cwd = "/"
+	}
+	p.Libraries, p.MissingLibraries, err = rootfs.Lacking(prog, rootfs.Placement{Path: p.Inside, Dir: dir, HostDir: cwd}, l.host, view)
+	return err
+}
+
+func (l *look) pathInside() string {
+	for i := len(l.facts.AskedEnv) - 1; i >= 0; i-- {
+		if value, ok := strings.CutPrefix(l.facts.AskedEnv[i], "PATH="); ok {
+			return value
+		}
+	}
+	return defaultPath
+}

@@ -1,0 +1,114 @@
+package plan
+
+import (
+	"time"
+
+	"github.com/sbx-run/sbx/mounts"
+	"github.com/sbx-run/sbx/userns"
+)
+
+// Plan is what will be done, in full. launch and initproc read nothing else.
+type Plan struct {
+	ID       string   `json:"id"`
+	Identity Identity `json:"identity"`
+	User     User     `json:"user"`
+	Hostname string   `json:"hostname"`
+	// HostNetwork leaves out the network namespace.
+	HostNetwork bool `json:"hostNetwork,omitempty"`
+	CgroupNS    bool `json:"cgroupNS"`
+
+	Store   string  `json:"store"`
+	Image   Image   `json:"image"`
+	Root    Root    `json:"root"`
+	Private Private `json:"private"`
+	// Mounts is the table in the order in which it is applied.
+	Mounts []mounts.Mount `json:"mounts"`
+	// Placeholders are made in --rw trees and taken away afterwards.
+	Placeholders []mounts.Placeholder `json:"placeholders,omitempty"`
+
+	Program Program   `json:"program"`
+	CopyIn  []CopyJob `json:"copyIn,omitempty"`
+	Process Process   `json:"process"`
+
+	// Stdio are the caller's descriptors 0, 1 and 2.
+	Stdio  [3]Stream `json:"stdio"`
+	Layers []Layer   `json:"layers"`
+	// Warnings stand on stderr before the start, on one line each.
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Identity is who is who: see DESIGN, "two user namespaces".
+type Identity struct {
+	Mode   userns.Mode   `json:"mode"`
+	Layout userns.Layout `json:"layout"`
+	// Why is set when the mode is not what would be best here.
+	Why string `json:"why,omitempty"`
+	// Direct maps are written by sbx itself (single, and the real root), others
+	// by newuidmap and newgidmap.
+	Direct  bool           `json:"direct"`
+	Helpers userns.Helpers `json:"helpers,omitzero"`
+	// SetGroups is false where the kernel forbids setgroups(2): in single mode.
+	SetGroups bool `json:"setGroups"`
+}
+
+// Root is the sandbox's own copy of the image.
+type Root struct {
+	// Methods are tried in order; the first that works is taken.
+	Methods []string `json:"methods"`
+	// Lower is the image's tree.
+	Lower string `json:"lower"`
+	// Sandbox is the directory in the store that the copy lies in.
+	Sandbox  string `json:"sandbox"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+	Keep     bool   `json:"keep,omitempty"`
+}
+
+// Private is the one tmpfs that holds /tmp, /run, /box, home and the like: one
+// bound for all of them together.
+type Private struct {
+	Size   int64 `json:"size"`   // bytes
+	Inodes int64 `json:"inodes"` // files and directories
+}
+
+// CopyJob is a --copy-in: by descriptor, into the sandbox, owned by its user.
+type CopyJob struct {
+	Source    string `json:"source"`
+	Target    string `json:"target"`
+	Directory bool   `json:"directory"`
+}
+
+// Process is how the payload is executed.
+type Process struct {
+	Args    []string      `json:"args"` // with argv[0]
+	Env     []string      `json:"env"`
+	Dir     string        `json:"dir"`
+	Rlimits []Rlimit      `json:"rlimits"`
+	Timeout time.Duration `json:"timeout,omitempty"`
+	// TTY: the payload gets a pty of its own.
+	TTY bool `json:"tty"`
+	// RawTTY: what it writes to the terminal is not filtered.
+	RawTTY bool `json:"rawTTY,omitempty"`
+	// Stdin is passed on; otherwise the program reads /dev/null.
+	Stdin        bool     `json:"stdin"`
+	Capabilities []int    `json:"capabilities,omitempty"`
+	Seccomp      Seccomp  `json:"seccomp"`
+	LandlockABI  int      `json:"landlockABI,omitempty"`
+	Landlock     []Access `json:"landlock,omitempty"`
+}
+
+// Seccomp says which filter is installed last.
+type Seccomp struct {
+	Profile  string `json:"profile"` // default, strict, off, or a file's path
+	Fakeroot bool   `json:"fakeroot,omitempty"`
+	// OCI is the content of a profile file; Capabilities decide which of its
+	// conditional rules hold.
+	OCI          []byte   `json:"oci,omitempty"`
+	Capabilities []string `json:"capabilities,omitempty"`
+}
+
+// Access is one line of the Landlock rules: a path inside and what is allowed
+// beneath it.
+type Access struct {
+	Path   string `json:"path"`
+	Access string `json:"access"` // read, write, device
+}

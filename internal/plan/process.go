@@ -1,0 +1,89 @@
+package plan
+
+import (
+	"path"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/mounts"
+)
+
+// fakeRootCapabilities are what package managers and the like need, as uid 0 of
+// a user namespace in which nothing but the sandbox's own files and processes
+// is mapped. What is absent from docker's default set is absent on purpose:
+// NET_RAW (packet sockets, ping sockets do without), MKNOD (refused by the
+// kernel anyway), AUDIT_WRITE, SETPCAP.
+func fakeRootCapabilities() []int {
+	return []int{
+		unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID,
+		unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETFCAP, unix.CAP_KILL,
+		unix.CAP_NET_BIND_SERVICE, unix.CAP_SYS_CHROOT,
+	}
+}
+
+// process says how the payload is executed.
+func process(s Spec, f Facts, p *Plan) (Process, error) {
+	limits, err := rlimits(s.Ulimits, f.HardLimits)
+	if err != nil {
+		return Process{}, err
+	}
+	tty := wantsTTY(s, f)
+	proc := Process{
+		Args: append([]string{s.Program}, s.Args...), Env: environment(f, s, p.User, tty),
+		Dir: boxDir, Rlimits: limits, Timeout: s.Timeout, TTY: tty, RawTTY: s.RawTTY,
+		Stdin:   wantsStdin(s, f, tty),
+		Seccomp: Seccomp{Profile: s.Seccomp, OCI: f.SeccompFile},
+	}
+	if proc.Seccomp.Profile == "" {
+		proc.Seccomp.Profile = "default"
+	}
+	if s.Workdir != "" {
+		proc.Dir = path.Clean(s.Workdir)
+	}
+	if p.User.UID == 0 {
+		proc.Seccomp.Fakeroot = true
+		proc.Capabilities = fakeRootCapabilities()
+	}
+	if f.Kernel.LandlockABI >= minLandlockABI {
+		proc.LandlockABI = f.Kernel.LandlockABI
+		proc.Landlock = landlockRules(p)
+	}
+	return proc, nil
+}
+
+// wantsTTY: -t, or standard input and output both a terminal.
+func wantsTTY(s Spec, f Facts) bool {
+	return s.TTY || f.Stdio[0].Kind == StreamTTY && f.Stdio[1].Kind == StreamTTY
+}
+
+// wantsStdin: what the caller redirected is passed on. A terminal that is not
+// relayed as one is only read with -i: another program of the pipeline (`sbx
+// run x | less`) may be reading it.
+func wantsStdin(s Spec, f Facts, tty bool) bool {
+	kind := f.Stdio[0].Kind
+	return tty || s.Interactive || kind != StreamTTY && kind != StreamClosed
+}
+
+// landlockRules repeat the mount table in Landlock's terms: what is not
+// writable by mount is not writable by rule either. With a writable root the
+// rule for / allows everything beneath it, and what remains of the layer are
+// its scopes: no signal and no abstract socket leads out of the sandbox.
+func landlockRules(p *Plan) []Access {
+	rules := []Access{{Path: "/", Access: "read"}}
+	if !p.Root.ReadOnly {
+		rules[0].Access = "write"
+	}
+	for _, m := range p.Mounts {
+		switch {
+		case m.Kind == mounts.Device || m.Target == "/dev/pts":
+			continue // covered by /dev
+		case m.Target == "/dev":
+			rules = append(rules, Access{Path: m.Target, Access: "device"})
+		case m.Target == "/proc":
+			rules = append(rules, Access{Path: m.Target, Access: "write"})
+		case !m.ReadOnly && (m.Kind == mounts.Bind || m.Kind == mounts.Shared || m.Kind == mounts.Tmpfs || m.Kind == mounts.Mqueue):
+			rules = append(rules, Access{Path: m.Target, Access: "write"})
+		}
+	}
+	return rules
+}

@@ -1,0 +1,192 @@
+package plan
+
+import (
+	"path"
+	"slices"
+
+	"github.com/sbx-run/sbx/mounts"
+	"github.com/sbx-run/sbx/rootfs"
+)
+
+// boxDir is where the program stands and where it starts.
+const boxDir = "/box"
+
+// programDir takes the program when a share covers /box: writing it there would
+// write into the user's own directory.
+const programDir = "/run/sbx"
+
+// table is the mount table of a run: what every sandbox has, what the image
+// brings, and what was asked for, sorted so that a parent comes before what
+// lies in it whatever the order of the flags was.
+func table(s Spec, f Facts, p *Plan) ([]mounts.Mount, error) {
+	asked, err := askedMounts(s, f, p)
+	if err != nil {
+		return nil, err
+	}
+	root := p.Identity.Layout.Root()
+	own := slices.Concat(
+		[]mounts.Mount{{Kind: mounts.Proc, Target: "/proc", Directory: true}},
+		mounts.ProcMasks(),
+		mounts.Dev(wantsTTY(s, f), root.UID, root.GID),
+		privateDirs(s, p),
+		f.Image.Binds,
+		etcFiles(s, f, p),
+	)
+	// A share or --tmpfs may take the place of one of sbx's own directories.
+	own = slices.DeleteFunc(own, func(m mounts.Mount) bool {
+		return slices.ContainsFunc(asked, func(a mounts.Mount) bool { return a.Target == m.Target })
+	})
+	sorted, err := mounts.Sort(append(own, asked...))
+	if err != nil {
+		return nil, &Misuse{Reason: err.Error()}
+	}
+	return sorted, nil
+}
+
+// setupIDs are the ids of the payload in the namespace that mounts.
+func setupIDs(p *Plan) (uid, gid uint32) {
+	uid, _ = p.Identity.Layout.PayloadUID.Outside(p.User.UID)
+	gid, _ = p.Identity.Layout.PayloadGID.Outside(p.User.GID)
+	return uid, gid
+}
+
+// privateDirs are the directories every sandbox can write to. With --keep those
+// that a user would look for afterwards belong to the copy instead.
+func privateDirs(s Spec, p *Plan) []mounts.Mount {
+	uid, gid := setupIDs(p)
+	root := p.Identity.Layout.Root()
+	kept := mounts.Shared
+	if s.Keep {
+		kept = mounts.Dir
+	}
+	dirs := []mounts.Mount{
+		{Kind: mounts.Shared, Target: "/tmp", Mode: 0o1777, UID: root.UID, GID: root.GID, Directory: true},
+		{Kind: kept, Target: "/var/tmp", Mode: 0o1777, UID: root.UID, GID: root.GID, Directory: true},
+		{Kind: mounts.Shared, Target: "/run", Mode: 0o755, UID: root.UID, GID: root.GID, Directory: true},
+		{Kind: kept, Target: boxDir, Mode: 0o755, UID: uid, GID: gid, Directory: true},
+	}
+	if home := path.Clean(p.User.Home); under(home, "/home") && home != "/home" || home == "/root" {
+		dirs = append(dirs, mounts.Mount{Kind: kept, Target: home, Mode: 0o700, UID: uid, GID: gid, Directory: true})
+	}
+	return dirs
+}
+
+// etcFiles stand over the image's own where the run differs from what the image
+// was made for.
+func etcFiles(s Spec, f Facts, p *Plan) []mounts.Mount {
+	root := p.Identity.Layout.Root()
+	file := func(target string, content []byte) mounts.Mount {
+		return mounts.Mount{Kind: mounts.File, Target: target, Mode: 0o644, UID: root.UID, GID: root.GID, ReadOnly: true, Content: content}
+	}
+	var files []mounts.Mount
+	if p.Image.Foreign || s.Hostname != "" {
+		files = append(files,
+			file("/etc/hostname", []byte(p.Hostname+"\n")),
+			file("/etc/hosts", rootfs.Hosts(p.Hostname)))
+	}
+	if !p.User.Listed && !p.Image.Foreign {
+		files = append(files,
+			file("/etc/passwd", rootfs.Passwd(p.User.UID, p.User.GID, p.Image.Shell)),
+			file("/etc/group", rootfs.Group(p.User.UID, p.User.GID)))
+	}
+	if p.HostNetwork && len(f.ResolvConf) > 0 {
+		files = append(files, file("/etc/resolv.conf", f.ResolvConf))
+	}
+	return files
+}
+
+// askedMounts are --ro, --rw and --tmpfs.
+func askedMounts(s Spec, f Facts, p *Plan) ([]mounts.Mount, error) {
+	var list []mounts.Mount
+	for _, sh := range f.Shares {
+		flag := "--ro"
+		if sh.Write {
+			flag = "--rw"
+		}
+		if err := checkTarget(flag, sh.Target); err != nil {
+			return nil, err
+		}
+		if err := checkShare(sh, f.Caller); err != nil {
+			return nil, err
+		}
+		list = append(list, mounts.Mount{
+			Kind: mounts.Bind, Source: sh.Resolved, Dev: sh.Dev, Ino: sh.Ino,
+			Target: sh.Target, ReadOnly: !sh.Write, Directory: sh.Directory,
+		})
+		list = append(list, sh.Guard...)
+	}
+	uid, gid := setupIDs(p)
+	for _, t := range s.Tmpfs {
+		if err := checkTarget("--tmpfs", t.Target); err != nil {
+			return nil, err
+		}
+		size := t.Size
+		if size == 0 {
+			size = p.Private.Size
+		}
+		list = append(list, mounts.Mount{
+			Kind: mounts.Tmpfs, Target: path.Clean(t.Target), Size: size, Inodes: min(max(size/(16<<10), 1<<10), 1<<20),
+			Mode: 0o755, UID: uid, GID: gid, Directory: true,
+		})
+	}
+	return list, nil
+}
+
+// checkShare refuses to hand over everything the user has: a program that can
+// write to the whole home owns the account.
+func checkShare(sh Shared, c Caller) error {
+	if !sh.Write {
+		return nil
+	}
+	if sh.Resolved == "/" {
+		return misuse("--rw /: the whole host is never shared read-write; name the directory that the program is to change")
+	}
+	if c.Home != "" && under(path.Clean(c.Home), sh.Resolved) {
+		return misuse("--rw %s: your whole home is never shared read-write; name the directory that the program is to change", sh.Source)
+	}
+	return nil
+}
+
+// checkTarget refuses places inside that belong to sbx.
+func checkTarget(flag, target string) error {
+	switch {
+	case !path.IsAbs(target):
+		return misuse("%s: the place inside, %q, must be an absolute path", flag, target)
+	case path.Clean(target) == "/":
+		return misuse("%s: nothing can be put on / itself; --image DIR runs in a root tree of your own", flag)
+	}
+	clean := path.Clean(target)
+	for _, taken := range []string{"/proc", "/dev", "/sys"} {
+		if under(clean, taken) && clean != "/dev/shm" {
+			return misuse("%s: %q lies in %s, which sbx makes itself", flag, target, taken)
+		}
+	}
+	return nil
+}
+
+// copyIns gives every --copy-in its place: /box unless told otherwise.
+func copyIns(s Spec, f Facts) ([]CopyJob, error) {
+	var jobs []CopyJob
+	taken := map[string]string{}
+	for _, c := range f.CopyIn {
+		target := c.Target
+		if target == "" {
+			target = path.Join(boxDir, path.Base(path.Clean(c.Source)))
+		}
+		if err := checkTarget("--copy-in", target); err != nil {
+			return nil, err
+		}
+		target = path.Clean(target)
+		if other, ok := taken[target]; ok {
+			return nil, misuse("--copy-in: both %q and %q would be %s inside", other, c.Source, target)
+		}
+		taken[target] = c.Source
+		for _, sh := range f.Shares {
+			if under(target, sh.Target) {
+				return nil, misuse("--copy-in %s: %s lies in %s, which is shared with the host; nothing is copied into your own files", c.Source, target, sh.Source)
+			}
+		}
+		jobs = append(jobs, CopyJob{Source: c.Source, Target: target, Directory: c.Directory})
+	}
+	return jobs, nil
+}

@@ -1,0 +1,120 @@
+package plan
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+)
+
+// User is who the program runs as inside.
+type User struct {
+	Name string `json:"name"`
+	UID  uint32 `json:"uid"`
+	GID  uint32 `json:"gid"`
+	Home string `json:"home"`
+	// Listed is false when the image's /etc/passwd does not know the number; a
+	// line for it is then added in the sandbox.
+	Listed bool `json:"listed"`
+}
+
+// The user of every sandbox unless -u or keep-id says otherwise.
+const (
+	defaultUser = "sbx"
+	defaultUID  = 1000
+	defaultHome = "/home/sbx"
+)
+
+// maxID is the highest id a process can have; 2^32-1 means "unchanged" to the
+// kernel.
+const maxID = 1<<32 - 2
+
+// parseUser judges -u against the image's own passwd and group files. A number
+// is a number only when every character is a digit (CVE-2026-46680,
+// CVE-2024-9676 took other things for one); a name that the image does not know
+// is an error, never root.
+func parseUser(arg string, passwd, group []byte) (User, error) {
+	name, groupName, hasGroup := strings.Cut(arg, ":")
+	if name == "" || hasGroup && groupName == "" {
+		return User{}, misuse("--user %q: write NAME or UID, optionally followed by :GROUP or :GID", arg)
+	}
+	u, err := lookupUser(arg, name, passwd)
+	if err != nil {
+		return User{}, err
+	}
+	if hasGroup {
+		gid, isNumber, err := number(arg, groupName)
+		if err != nil {
+			return User{}, err
+		}
+		if !isNumber {
+			fields := entry(group, 0, groupName)
+			if len(fields) < 3 {
+				return User{}, misuse("--user %q: the image has no group %q", arg, groupName)
+			}
+			if gid, _, err = number(arg, fields[2]); err != nil {
+				return User{}, err
+			}
+		}
+		u.GID = gid
+	}
+	return u, nil
+}
+
+func lookupUser(arg, name string, passwd []byte) (User, error) {
+	uid, isNumber, err := number(arg, name)
+	if err != nil {
+		return User{}, err
+	}
+	fields := entry(passwd, 0, name)
+	if isNumber {
+		fields = entry(passwd, 2, strconv.FormatUint(uint64(uid), 10))
+		if len(fields) < 6 {
+			// Unknown to the image: the group gets the same number, as the
+			// generated passwd line does.
+			return User{Name: defaultUser, UID: uid, GID: uid, Home: defaultHome}, nil
+		}
+	}
+	if len(fields) < 6 {
+		return User{}, misuse("--user %q: the image has no user %q", arg, name)
+	}
+	u := User{Name: fields[0], Home: fields[5], Listed: true}
+	if u.UID, _, err = number(arg, fields[2]); err != nil {
+		return User{}, err
+	}
+	if u.GID, _, err = number(arg, fields[3]); err != nil {
+		return User{}, err
+	}
+	if !strings.HasPrefix(u.Home, "/") {
+		u.Home = "/"
+	}
+	return u, nil
+}
+
+// number reads an id: digits only, in range. Anything else is not a number,
+// unless it looks like one that went wrong.
+func number(arg, s string) (id uint32, ok bool, err error) {
+	digits := strings.Trim(s, "0123456789") == ""
+	if !digits {
+		if c := s[0]; c == '-' || c == '+' || '0' <= c && c <= '9' {
+			return 0, false, misuse("--user %q: %q is neither a number nor a name", arg, s)
+		}
+		return 0, false, nil
+	}
+	n, perr := strconv.ParseUint(s, 10, 64)
+	if perr != nil || n > maxID {
+		return 0, false, misuse("--user %q: %s is out of range, ids go from 0 to %d", arg, s, uint32(maxID))
+	}
+	return uint32(n), true, nil
+}
+
+// entry returns the first line of a passwd or group file whose field equals
+// value, split at colons, or nil.
+func entry(file []byte, field int, value string) []string {
+	for line := range bytes.Lines(file) {
+		fields := strings.Split(strings.TrimRight(string(line), "\r\n"), ":")
+		if len(fields) > field && fields[field] == value && !strings.HasPrefix(fields[0], "#") {
+			return fields
+		}
+	}
+	return nil
+}
