@@ -41,6 +41,9 @@ func (p *process) compose(file string) (*payload, error) {
 	if err := unix.Pipe2(pl.gate[:], unix.O_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("make the gate: %w", err)
 	}
+	// The child has a copy of the end that is written to: with it open, pid 1's
+	// giving up would never be an end of file.
+	pl.Add("close the gate's other end", unix.SYS_CLOSE, uintptr(pl.gate[1]))
 	var goAhead byte
 	pl.AddStep(forkexec.Step{Text: "wait for the id maps", Trap: unix.SYS_READ, Want: 1},
 		uintptr(pl.gate[0]), pl.Pointer(unsafe.Pointer(&goAhead)), 1)

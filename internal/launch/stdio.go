@@ -103,7 +103,12 @@ func (s *streams) output(fd int, to *os.File, kind string, o console.PumpOptions
 		o.Filter = &console.Filter{Raw: s.rawTTY}
 	}
 	s.relays = append(s.relays, func(ctx context.Context) error {
-		return console.PumpOut(ctx, int(to.Fd()), take(r), o)
+		// A pump closes what it is given, and sbx may have a last word to say.
+		dst, err := unix.FcntlInt(to.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return fmt.Errorf("duplicate %s: %w", to.Name(), err)
+		}
+		return console.PumpOut(ctx, dst, take(r), o)
 	})
 	return nil
 }
