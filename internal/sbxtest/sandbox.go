@@ -154,7 +154,9 @@ func (s Sandbox) Sandboxes(t testing.TB) []string {
 	}
 	var ids []string
 	for _, entry := range entries {
-		ids = append(ids, entry.Name())
+		if !strings.HasPrefix(entry.Name(), ".") { // a lock of the store itself
+			ids = append(ids, entry.Name())
+		}
 	}
 	return ids
 }
