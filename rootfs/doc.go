@@ -8,9 +8,9 @@
 //	supervisor  Store.FindImage: a current image, held by a shared lock, or ErrNoImage
 //	worker (U1) Build, after ErrNoImage; then FindImage once more
 //	supervisor  Store.NewSandbox: sandboxes/<id>, held by an exclusive lock
-//	pid 1 (U1)  Sandbox directory: PrepareOverlay, or CopyTree into tree
+//	pid 1 (U1)  PrepareOverlay, or PrepareTree and CopyTree, in the sandbox's directory
 //	supervisor  Sandbox.Discard: rename to trash, delete; a part that only the
-//	            id map may delete is left to Empty in a worker
+//	            id map may delete is left to EmptyTrash in a worker
 //
 // "Worker" is a process in the setup user namespace (U1) that the caller
 // starts; everything it needs is plain data with a JSON form.

@@ -109,7 +109,7 @@ func (m *materialiser) finishDir(name string, e *entry) error {
 func (m *materialiser) finish(fd int, e *entry) error {
 	if !m.owner.Single {
 		if err := unix.Fchown(fd, m.owner.UID, m.owner.GID); err != nil {
-			return err
+			return chownError(err)
 		}
 	}
 	if err := unix.Fchmod(fd, e.mode); err != nil {
@@ -119,6 +119,16 @@ func (m *materialiser) finish(fd int, e *entry) error {
 		return nil
 	}
 	return futimens(fd, e.mtime, e.mtime)
+}
+
+// chownError explains the usual reason: a server that knows nothing of the
+// caller's subordinate ids.
+func chownError(err error) error {
+	if isPermission(err) || errors.Is(err, unix.EINVAL) {
+		return explain(err, fmt.Sprintf("this file system does not let subordinate ids own files (%v); "+
+			"set XDG_DATA_HOME to a directory on a local disk", err))
+	}
+	return err
 }
 
 // copyAll writes files and links with several workers and returns the first

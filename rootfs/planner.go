@@ -3,7 +3,7 @@ package rootfs
 import (
 	"context"
 	"fmt"
-	"path"
+	"runtime"
 	"slices"
 	"strings"
 
@@ -50,9 +50,22 @@ var systemDirs = [...]string{
 func newPlanner(ctx context.Context, host *Root) *planner {
 	p := &planner{ctx: ctx, host: host, known: make(map[string]*entry)}
 	p.binDirs = p.realDirs("/usr/bin", "/bin", "/usr/sbin", "/sbin")
-	p.libDirs = p.realDirs(append(p.expand("/usr/lib/*-linux-*", "/lib/*-linux-*"),
+	p.libDirs = p.realDirs(append(p.expand("/usr/lib/"+triplet(), "/lib/"+triplet()),
 		"/usr/lib64", "/usr/lib", "/lib64", "/lib")...)
 	return p
+}
+
+// triplet is the pattern of this machine's library directory on a multiarch
+// system; a host may have those of other machines beside it.
+func triplet() string {
+	cpu, ok := map[string]string{
+		"amd64": "x86_64", "arm64": "aarch64", "ppc64le": "powerpc64le", "s390x": "s390x", "riscv64": "riscv64",
+		"loong64": "loongarch64",
+	}[runtime.GOARCH]
+	if !ok {
+		cpu = "*"
+	}
+	return cpu + "-linux-*"
 }
 
 // realDirs resolves directories and drops those that are missing or the same.
@@ -294,57 +307,4 @@ func (p *planner) finishLinks() {
 			p.takeAll(chain)
 		}
 	}
-}
-
-// skipped matches the last component of name, or as much of its end as a
-// pattern with slashes has.
-func skipped(name string, patterns []string) bool {
-	for _, pattern := range patterns {
-		part := name
-		for range strings.Count(pattern, "/") + 1 {
-			if i := strings.LastIndexByte(part, '/'); i >= 0 {
-				part = part[:i]
-			}
-		}
-		if ok, _ := path.Match(pattern, strings.TrimPrefix(name[len(part):], "/")); ok {
-			return true
-		}
-	}
-	return false
-}
-
-// expand gives the existing paths that match patterns with * ? and [] in any
-// component, sorted.
-func (p *planner) expand(patterns ...string) []string {
-	var out []string
-	for _, pattern := range patterns {
-		found := []string{""}
-		for comp := range strings.SplitSeq(strings.Trim(pattern, "/"), "/") {
-			var next []string
-			for _, dir := range found {
-				next = append(next, p.expandIn(dir, comp)...)
-			}
-			found = next
-		}
-		out = append(out, found...)
-	}
-	return out
-}
-
-func (p *planner) expandIn(dir, comp string) []string {
-	if !strings.ContainsAny(comp, "*?[") || comp == "[" {
-		return []string{dir + "/" + comp} // missing ones are noticed when taken
-	}
-	names, err := p.host.ReadDir(dir + "/")
-	if err != nil {
-		return nil
-	}
-	var out []string
-	for _, name := range names {
-		if ok, _ := path.Match(comp, name); ok {
-			out = append(out, dir+"/"+name)
-		}
-	}
-	slices.Sort(out)
-	return out
 }

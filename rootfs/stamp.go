@@ -46,52 +46,80 @@ func (p *planner) stamped() []string {
 			out = append(out, name)
 		}
 	}
+	slices.SortFunc(out, func(a, b string) int { // see stampWriter
+		if c := strings.Compare(parentOf(a), parentOf(b)); c != 0 {
+			return c
+		}
+		return strings.Compare(a, b)
+	})
 	return out
 }
 
 // makeStamp writes the stamp of these paths below the host root.
 func makeStamp(host *Root, names []string) string {
-	var buf []byte
-	fd := host.FD()
+	w := stampWriter{root: host.FD(), fd: -1}
+	defer w.close()
 	for _, name := range names {
-		buf = appendStamp(buf, fd, name)
+		w.add(name)
 	}
-	return string(buf)
+	return string(w.buf)
 }
 
 // sameStamp reports whether the host is as it was when stamp was made.
 func sameStamp(host *Root, stamp string) bool {
-	var buf []byte
-	fd := host.FD()
-	for stamp != "" {
-		line, rest, _ := strings.Cut(stamp, "\n")
+	w := stampWriter{root: host.FD(), fd: -1}
+	defer w.close()
+	for line := range strings.Lines(stamp) {
 		i := strings.IndexByte(line, '/')
 		if i < 0 {
 			return false
 		}
-		buf = appendStamp(buf[:0], fd, line[i:])
-		if string(buf[:len(buf)-1]) != line {
+		w.buf = w.buf[:0]
+		w.add(strings.TrimSuffix(line[i:], "\n"))
+		if string(w.buf) != line {
 			return false
 		}
-		stamp = rest
 	}
-	return true
+	return stamp != ""
 }
 
-// appendStamp adds one line. Something that is missing has a line as well. The
-// path has no links on the way, so the plain system call stays in the root; an
-// attacker who could change that is root on the host.
-func appendStamp(buf []byte, rootfd int, name string) []byte {
+// stampWriter writes lines. It keeps the directory of the last one open, since
+// most lines are of one directory and a short lookup is half the time. The
+// paths have no links on the way, so plain system calls stay in the root; who
+// could change that is root on the host.
+type stampWriter struct {
+	root int
+	dir  string
+	fd   int // of dir; -1 at first and when it cannot be opened
+	buf  []byte
+}
+
+// add writes one line. Something that is missing has a line as well.
+func (w *stampWriter) add(name string) {
+	slash := strings.LastIndexByte(name, '/')
+	if dir := name[:slash+1]; dir != w.dir {
+		w.close()
+		w.dir, w.fd = dir, -1
+		if fd, err := unix.Openat(w.root, "."+dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+			w.fd = fd
+		}
+	}
 	var st unix.Stat_t
-	if err := unix.Fstatat(rootfd, name[1:], &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	if w.fd < 0 || unix.Fstatat(w.fd, name[slash+1:], &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
 		st = unix.Stat_t{}
 	}
 	for _, n := range [...]int64{
 		int64(st.Ino), st.Size, st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec,
 	} {
-		buf = strconv.AppendInt(buf, n, 36)
-		buf = append(buf, ' ')
+		w.buf = strconv.AppendInt(w.buf, n, 36)
+		w.buf = append(w.buf, ' ')
 	}
-	buf = append(buf, name...)
-	return append(buf, '\n')
+	w.buf = append(w.buf, name...)
+	w.buf = append(w.buf, '\n')
+}
+
+func (w *stampWriter) close() {
+	if w.fd >= 0 {
+		unix.Close(w.fd)
+	}
 }
