@@ -276,10 +276,6 @@ func TestOldImageInUseStaysUntilItIsFree(t *testing.T) {
 func TestBuildsBesideEachOther(t *testing.T) {
 	host := plant(t, mergedHost())
 	s, req := testStore(t, host)
-	guard, err := openLock(s.images, "held", unix.O_CREAT) // wrong place on purpose: no effect
-	must(t, err)
-	must(t, guard.Close())
-	must(t, os.Remove(filepath.Join(s.Path(), "images/held")))
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	copies, waits := 0, 0
@@ -359,7 +355,6 @@ func checkStoreIsEmpty(t *testing.T, s *Store) {
 }
 
 func TestKilledBuildIsNeverUsed(t *testing.T) {
-	// The host's own base image takes long enough to be killed in the middle.
 	dir := t.TempDir()
 	t.Cleanup(func() { removeBelow(t, dir) })
 	s, err := OpenStore(filepath.Join(dir, "sbx"))
@@ -396,6 +391,52 @@ func TestKilledBuildIsNeverUsed(t *testing.T) {
 	img := buildImage(t, s, req)
 	if img.Files != int64(len(treePaths(t, img.Path)))-1 {
 		t.Errorf("image.json counts %d files, there are %d", img.Files, len(treePaths(t, img.Path))-1)
+	}
+}
+
+func TestBuildOnAFullDiskLeavesNothing(t *testing.T) {
+	host := plant(t, mergedHost())
+	must(t, os.WriteFile(filepath.Join(host.Path(), "usr/bin/sort"), make([]byte, 1<<20), 0o755))
+	req := ImageRequest{Name: ImageBase, Host: host.Path(), Owner: Ownership{Single: true}}
+	must(t, worker(t, workerTask{Do: "full", Dir: t.TempDir(), Request: req}, false).Wait())
+}
+
+func TestBaseImageNeedsAShell(t *testing.T) {
+	files := mergedHost()
+	delete(files, "usr/bin/sh")
+	_, req := testStore(t, plant(t, files))
+	err := Build(context.Background(), req, nil)
+	if want := "look for sh: the host has none in /usr/bin or /bin"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%v does not say %q", err, want)
+	}
+}
+
+func TestImageRequestRefuses(t *testing.T) {
+	s, req := testStore(t, plant(t, mergedHost()))
+	for name, errno := range map[string]error{"nosuch": unix.EINVAL, "../base": unix.EINVAL, "": unix.EINVAL, ".x": unix.EINVAL} {
+		req.Name = name
+		if err := Build(context.Background(), req, nil); !errors.Is(err, errno) {
+			t.Errorf("build %q: %v", name, err)
+		}
+		if _, err := s.FindImage(context.Background(), req); err == nil {
+			t.Errorf("found %q", name)
+		}
+	}
+	req.Name, req.Host = ImageBase, "/nonexistent"
+	if err := Build(context.Background(), req, nil); !errors.Is(err, unix.ENOENT) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestInspectImageMakesNothing(t *testing.T) {
+	host := plant(t, mergedHost())
+	dir := t.TempDir()
+	req := ImageRequest{Store: dir + "/sbx", Name: ImageBase, Host: host.Path(), Owner: Ownership{Single: true}}
+	if _, err := InspectImage(context.Background(), req); !errors.Is(err, ErrNoImage) {
+		t.Errorf("got %v", err)
+	}
+	if paths := treePaths(t, dir); len(paths) != 1 {
+		t.Errorf("made %v", paths)
 	}
 }
 

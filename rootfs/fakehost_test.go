@@ -3,6 +3,7 @@ package rootfs
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -247,6 +248,19 @@ func TestWorkerProcess(t *testing.T) {
 		if err := RemoveTree(parent, "tree"); err == nil {
 			t.Fatal("a tree with a mount in it was removed")
 		}
+	case "read-only":
+		must(t, unix.Mount("none", task.Dir, "tmpfs", unix.MS_RDONLY, ""))
+		checkStoreError(t, task.Dir+"/sbx", unix.EROFS, "read-only file system", "set XDG_DATA_HOME")
+	case "full":
+		must(t, unix.Mount("none", task.Dir, "tmpfs", 0, "size=128k,mode=700"))
+		s, err := OpenStore(task.Dir + "/sbx")
+		must(t, err)
+		task.Request.Store = s.Path()
+		err = Build(context.Background(), task.Request, nil)
+		if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "make image base: copy /usr/bin/sort: no space left on device") {
+			t.Errorf("got %v", err)
+		}
+		checkStoreIsEmpty(t, s)
 	default:
 		t.Fatalf("unknown task %q", task.Do)
 	}
