@@ -37,7 +37,7 @@ func (p *process) do(st plan.Stage) error {
 	case plan.OpPivot:
 		return p.pivot()
 	case plan.OpAttach:
-		return p.builder.Attach(p.plan.Mounts[st.Index])
+		return p.attach(p.plan.Mounts[st.Index])
 	case plan.OpProgram:
 		return p.copyProgram()
 	case plan.OpCopyIn:
@@ -62,6 +62,26 @@ func (p *process) beginMounts() error {
 	}
 	p.proc, err = p.builder.PrivateProc()
 	return err
+}
+
+func (p *process) attach(m mounts.Mount) error {
+	if err := p.builder.Attach(m); err != nil || m.Kind != mounts.Dir {
+		return err
+	}
+	// A directory of the copy itself (--keep): the image may have it already,
+	// and then as root's.
+	fd, err := p.builder.Open(m.Target, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("open %s: %w", m.Target, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Fchown(fd, int(m.UID), int(m.GID)); err != nil {
+		return fmt.Errorf("give %s to its owner: %w", m.Target, err)
+	}
+	if err := unix.Fchmod(fd, m.Mode); err != nil {
+		return fmt.Errorf("set the mode of %s: %w", m.Target, err)
+	}
+	return nil
 }
 
 // take holds on to one thing of the host while its root is still there: an

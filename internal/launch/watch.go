@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -123,7 +124,7 @@ func (r *run) handle(m incoming) (done bool, err error) {
 			r.result.Sandbox = r.plan.Root.Sandbox
 		}
 	case plan.MsgStopped:
-		r.suspend(unix.Signal(m.Signal))
+		r.suspend()
 	case plan.MsgFailed:
 		return true, stageError(r.plan, m.Message)
 	case plan.MsgExited:
@@ -159,18 +160,27 @@ func (r *run) forward(s unix.Signal) {
 // script around sbx has to stop too, or the shell would not notice. Where the
 // kernel discards it (an orphaned group) we come straight back and so does the
 // program.
-func (r *run) suspend(unix.Signal) {
+func (r *run) suspend() {
 	if r.relay != nil {
 		r.relay.suspend()
 	}
-	signal.Reset(unix.SIGTSTP)
-	_ = unix.Kill(0, unix.SIGTSTP)
-	// Here the process is stopped, until SIGCONT, which the loop forwards.
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGTSTP)
-	signal.Stop(signals)
+	stopGroup()
 	if r.relay != nil {
 		r.relay.resume()
 	}
 	_ = r.init.conn.Send(plan.Message{Op: plan.MsgSignal, Signal: int(unix.SIGCONT)}, -1)
+}
+
+// stopGroup returns when the process goes on. The action has to be the kernel's
+// own for that moment, and signal.Reset leaves Go's handler in place, which
+// takes SIGTSTP for nothing.
+func stopGroup() {
+	type sigaction struct{ handler, flags, restorer, mask uintptr }
+	var byDefault, old sigaction
+	if _, _, errno := unix.Syscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP),
+		uintptr(unsafe.Pointer(&byDefault)), uintptr(unsafe.Pointer(&old)), 8, 0, 0); errno != 0 {
+		return
+	}
+	_ = unix.Kill(0, unix.SIGTSTP)
+	_, _, _ = unix.Syscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP), uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 }

@@ -83,7 +83,13 @@ func (l *look) ownImage(name string) error {
 	}
 	img := Image{Name: name, Key: info.Key, Tree: path.Join(l.facts.Store, "images", name, info.Key, "tree"), Shell: info.Shell}
 	for _, dir := range info.Binds {
-		img.Binds = append(img.Binds, mounts.Mount{Kind: mounts.Bind, Source: dir, Target: dir, ReadOnly: true, Directory: true})
+		src, err := mounts.Resolve(dir)
+		if err != nil {
+			return fmt.Errorf("look at %s for the image %s: %w", dir, name, err)
+		}
+		img.Binds = append(img.Binds, mounts.Mount{
+			Kind: mounts.Bind, Source: src.Path, Dev: src.Dev, Ino: src.Ino, Target: dir, ReadOnly: true, Directory: src.Directory,
+		})
 	}
 	l.facts.Image = img
 	l.tree, err = rootfs.OpenRoot(img.Tree)
