@@ -59,6 +59,7 @@ type Filter struct {
 	nheld int
 
 	modes   modes
+	refused bool   // something went by that does not pass: only of interest when it went by to the terminal
 	scratch []byte // what Raw parses into and throws away
 }
 
@@ -188,6 +189,7 @@ func (f *Filter) ascii(dst []byte, b byte) []byte {
 func (f *Filter) control(dst []byte, b byte) []byte {
 	switch b {
 	case 0x05: // ENQ: the terminal answers with its answerback string
+		f.refused = true
 		return dst
 	case 0x0e, 0x0f: // SO, SI
 		f.modes.charset()
@@ -240,9 +242,11 @@ func (f *Filter) sequenceByte(dst []byte, b byte) []byte {
 			return dst
 		case ']':
 			f.enter(stateOSC)
+			f.refused = true
 			return dst
 		case 'P', 'X', '^', '_':
 			f.enter(stateString)
+			f.refused = true
 			return dst
 		case 'k': // the title of a screen(1) window; to others it is ESC k and text, hence not beyond the line
 			f.enter(stateString)

@@ -91,6 +91,10 @@ func (l *loop) step() (done bool, err error) {
 		return true, nil
 	}
 	fds, timeout := l.wanted()
+	quiet := l.quietWanted()
+	if quiet != nil && (timeout < 0 || timeout > int(suspendQuiet.Milliseconds())) {
+		timeout = int(suspendQuiet.Milliseconds())
+	}
 	if !l.closed.IsZero() {
 		left := l.deadline()
 		if left <= 0 {
@@ -100,6 +104,9 @@ func (l *loop) step() (done bool, err error) {
 	}
 	if err := poll(fds[:], timeout); err != nil {
 		return true, fmt.Errorf("wait for the terminal: %w", err)
+	}
+	if quiet != nil && len(l.toOut) == 0 && fds == unanswered(fds) {
+		l.reportQuiet(quiet)
 	}
 	if fds[pollWake].Revents != 0 {
 		l.wake.clear()
@@ -116,6 +123,29 @@ func (l *loop) step() (done bool, err error) {
 		return false, l.writeOutput()
 	}
 	return false, nil
+}
+
+// quietWanted returns the channel of a [Relay.Suspend] that waits.
+func (l *loop) quietWanted() chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.quiet
+}
+
+// reportQuiet tells it that the program is silent.
+func (l *loop) reportQuiet(quiet chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	close(quiet)
+	l.quiet = nil
+}
+
+// unanswered returns a poll set as it is when the time is over.
+func unanswered(fds [pollCount]unix.PollFd) [pollCount]unix.PollFd {
+	for i := range fds {
+		fds[i].Revents = 0
+	}
+	return fds
 }
 
 func (l *loop) noticeClose() {

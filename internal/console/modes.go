@@ -9,6 +9,7 @@ import (
 type privateMode struct {
 	number  int
 	initial bool // as terminals have it after their start
+	reports bool // the terminal sends reports while it is on
 	sticky  bool // saved and restored by DECSC and DECRC as well: once changed it counts as changed for good
 }
 
@@ -17,16 +18,16 @@ type privateMode struct {
 // tracking, waits for an answer); 1042 and 1043 (raise the window); 2031 and 2048 (reports of colours and sizes).
 var privateModes = [...]privateMode{
 	{number: 2026},                           // synchronised output: first, else what follows is not shown
-	{number: 1000},                           // mouse: clicks
-	{number: 1002},                           // mouse: and drags
-	{number: 1003},                           // mouse: and moves
-	{number: 9},                              // mouse: as in X10
+	{number: 1000, reports: true},            // mouse: clicks
+	{number: 1002, reports: true},            // mouse: and drags
+	{number: 1003, reports: true},            // mouse: and moves
+	{number: 9, reports: true},               // mouse: as in X10
 	{number: 1005},                           // mouse: coordinates in UTF-8
 	{number: 1006},                           // mouse: coordinates in decimal
 	{number: 1015},                           // mouse: coordinates as urxvt
 	{number: 1016},                           // mouse: coordinates in pixels
 	{number: 1007},                           // wheel as cursor keys in the alternate screen
-	{number: 1004},                           // focus events
+	{number: 1004, reports: true},            // focus events
 	{number: 2004},                           // bracketed paste
 	{number: 1},                              // DECCKM, application cursor keys
 	{number: 66},                             // DECNKM, application keypad
@@ -162,6 +163,16 @@ func (m *modes) private(number int, on bool) {
 			m.changed[i] = on != p.initial || p.sticky && m.changed[i]
 		}
 	}
+}
+
+// reporting reports whether the stream has left a mode on in which the terminal sends what nobody has typed.
+func (f *Filter) reporting() bool {
+	for i, m := range privateModes {
+		if m.reports && f.modes.changed[i] {
+			return true
+		}
+	}
+	return false
 }
 
 // AppendReset appends to dst what brings the terminal back to where the stream found it, and begins anew as if nothing had been

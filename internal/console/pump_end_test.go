@@ -39,6 +39,7 @@ func TestPumpStops(t *testing.T) {
 	} {
 		for dir, limit := range map[string]time.Duration{"in": tc.in, "out": tc.out, "out with tap": tc.tap} {
 			t.Run(tc.name+", "+dir, func(t *testing.T) {
+				t.Parallel()
 				src, feed := newPipe(t)
 				drain, dst := newPipe(t)
 				tc.feed(t, feed)

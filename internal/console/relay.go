@@ -9,12 +9,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bounds of the end of a relay, once [Relay.Close] has been called.
+// suspendQuiet is for how long a program must write nothing to be taken for silent, and suspendTotal how long that is waited for.
 const (
-	drainQuiet = 250 * time.Millisecond // nothing more comes, though somebody holds the slave open
-	drainStall = 2 * time.Second        // the user's terminal takes nothing
-	drainTotal = 10 * time.Second       // both go on, slowly
-	drainStuck = drainTotal + time.Second
+	suspendQuiet = 50 * time.Millisecond
+	suspendTotal = 500 * time.Millisecond
 )
 
 // Options says what a [Relay] does besides relaying.
@@ -47,6 +45,7 @@ type Relay struct {
 	master  int // -1 when closed
 	started bool
 	closing bool
+	quiet   chan struct{} // closed by Run once the program is silent; nil when nobody waits for that
 
 	once     sync.Once
 	closeErr error
@@ -99,13 +98,7 @@ func (r *Relay) open(in, out int) (err error) {
 	if r.sizeOf < 0 {
 		return nil
 	}
-	// The master takes the ioctls for its slave (pty(7)). The modes carry the user's erase key, and whether erasing is by
-	// UTF-8 character.
-	modes, err := unix.IoctlGetTermios(r.sizeOf, unix.TCGETS)
-	if err == nil {
-		err = unix.IoctlSetTermios(r.master, unix.TCSETS, modes)
-	}
-	if err != nil {
+	if err := r.copyModes(); err != nil {
 		return fmt.Errorf("copy the modes of the terminal: %w", err)
 	}
 	if err := r.Resize(); err != nil {
@@ -117,6 +110,26 @@ func (r *Relay) open(in, out int) (err error) {
 	r.term = &terminal{fd: r.in.fd}
 	_, err = r.term.claim()
 	return err
+}
+
+// copyModes gives the program's terminal the modes of the user's. They carry his keys, and whether one erases UTF-8 characters.
+func (r *Relay) copyModes() error {
+	modes, err := unix.IoctlGetTermios(r.sizeOf, unix.TCGETS)
+	if err != nil {
+		return err
+	}
+	if user := (&terminal{fd: r.sizeOf}); !user.foreground() {
+		// A shell is in front and has set what its line editor needs. Only what that leaves alone is of use.
+		fresh, err := unix.IoctlGetTermios(r.master, unix.TCGETS)
+		if err != nil {
+			return err
+		}
+		fresh.Iflag |= modes.Iflag & unix.IUTF8
+		fresh.Cc[unix.VERASE] = modes.Cc[unix.VERASE]
+		modes = fresh
+	}
+	// The master takes the ioctls for its slave (pty(7)).
+	return unix.IoctlSetTermios(r.master, unix.TCSETS, modes)
 }
 
 // Resize copies the size of the user's window to the program's terminal. The kernel sends SIGWINCH to the programs in front
@@ -140,13 +153,35 @@ func (r *Relay) Resize() error {
 	return nil
 }
 
-// Suspend gives the terminal back for the time that this process is stopped. Input is not read any more, output still flows.
+// Suspend gives the terminal back for the time that this process is stopped. First it waits, for at most half a second, until what
+// the program has written before it stopped is shown: editors leave the alternate screen then. Afterwards input is not read
+// any more; output still flows until the caller stops this process.
 func (r *Relay) Suspend() error {
+	r.awaitSilence()
 	if r.term == nil {
 		return nil
 	}
 	defer r.wake.wake()
 	return r.term.release(false)
+}
+
+func (r *Relay) awaitSilence() {
+	r.mu.Lock()
+	if !r.started || r.closing {
+		r.mu.Unlock()
+		return
+	}
+	if r.quiet == nil {
+		r.quiet = make(chan struct{})
+	}
+	quiet := r.quiet
+	r.mu.Unlock()
+	r.wake.wake()
+	select {
+	case <-quiet:
+	case <-r.done:
+	case <-time.After(suspendTotal):
+	}
 }
 
 // Resume takes the terminal again after a stop, as Open did, and copies its size. It is right for every SIGCONT.
@@ -174,76 +209,4 @@ func (r *Relay) Restore() error {
 		return nil
 	}
 	return r.term.release(true)
-}
-
-// Close ends the relay after the program's end. It lets the output that is on its way come out, but waits no longer than two
-// seconds for a terminal that takes nothing, a quarter of a second if there is nothing though something still holds the slave
-// open, and about ten seconds in all; then it resets what the program has changed about the terminal ([Filter.AppendReset]),
-// restores the terminal as [Relay.Restore] does, and closes master. Further calls return the same error.
-func (r *Relay) Close() error {
-	r.once.Do(func() {
-		stuck := !r.stop()
-		if !stuck {
-			r.writeReset()
-		}
-		r.closeErr = r.Restore()
-		if !stuck { // else Run still uses them; the process is about to end anyway
-			r.closeMaster()
-			r.closePorts()
-		}
-	})
-	return r.closeErr
-}
-
-// stop makes Run return. It reports false when it does not, because it sits in a write that could not be made non-blocking.
-func (r *Relay) stop() bool {
-	r.mu.Lock()
-	r.closing = true
-	r.mu.Unlock()
-	r.wake.wake()
-	// The program may have ended before the caller's goroutine came to Run; its output is wanted all the same.
-	go func() { _ = r.Run() }() // an error is that of the terminal, which the rest of Close meets too
-	select {
-	case <-r.done:
-		return true
-	case <-time.After(drainStuck):
-		return false
-	}
-}
-
-func (r *Relay) writeReset() {
-	b := r.filter.AppendReset(nil)
-	until := time.Now().Add(drainStall)
-	for len(b) > 0 {
-		n, err := r.out.write(b)
-		b = b[n:]
-		if err == nil {
-			continue
-		}
-		left := time.Until(until)
-		if !errors.Is(err, unix.EAGAIN) || left <= 0 {
-			return // a terminal that is gone or stopped needs no reset
-		}
-		if poll([]unix.PollFd{{Fd: int32(r.out.fd), Events: unix.POLLOUT}}, int(left.Milliseconds())+1) != nil {
-			return
-		}
-	}
-}
-
-func (r *Relay) closeMaster() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.master >= 0 {
-		_ = unix.Close(r.master) // the payload gets SIGHUP; nothing was buffered
-		r.master = -1
-	}
-}
-
-func (r *Relay) closePorts() {
-	for _, p := range []*port{r.in, r.out} {
-		if p != nil {
-			p.close()
-		}
-	}
-	_ = unix.Close(int(r.wake))
 }

@@ -173,3 +173,83 @@ func TestRelayOutputToPipe(t *testing.T) {
 		t.Error("not restored")
 	}
 }
+
+// Answers to questions that went by unfiltered come when the terminal likes, also after the program's end.
+func TestRelayRawTTYTakesAnswersAway(t *testing.T) {
+	user, box := newPTY(t), newPTY(t)
+	r, err := Open(user.slave, user.slave, box.give(), Options{RawTTY: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	screen := collect(user.master)
+	write(t, box.slave, "\x1b[6n")
+	box.closeSlave()
+	answered := make(chan struct{})
+	go func() { // a terminal far away, which answers in two pieces
+		defer close(answered)
+		for !strings.Contains(screen.String(), question) {
+			time.Sleep(time.Millisecond)
+		}
+		for _, s := range []string{"\x1b[1;1R", "\x1b[", "0n"} {
+			time.Sleep(100 * time.Millisecond)
+			unix.Write(user.master, []byte(s))
+		}
+	}()
+	r.Close()
+	select {
+	case <-answered:
+	default:
+		t.Error("it did not wait")
+	}
+	if readable(user.slave) {
+		t.Error("an answer is left for the shell")
+	}
+}
+
+// A filtered terminal is asked nothing, and mouse reports that were under way are dropped.
+func TestRelayTakesReportsAway(t *testing.T) {
+	d := sit(t, Options{})
+	write(t, d.box.slave, "\x1b[?1000h\x1b[6n")
+	d.shows(t, "\x1b[?1000h")
+	d.box.closeSlave()
+	<-d.ran
+	time.AfterFunc(10*time.Millisecond, func() { unix.Write(d.user.master, []byte("\x1b[M !!")) })
+	d.Close()
+	d.shows(t, "\x1b[?1000h\x1b[?1000l\x1b[0m")
+	if readable(d.user.slave) {
+		t.Error("a mouse report is left for the shell")
+	}
+}
+
+// Before a stop, what the program wrote last is shown: vim leaves the alternate screen, and only then is the shell in front.
+func TestRelaySuspendShowsEverything(t *testing.T) {
+	d := sit(t, Options{})
+	text := strings.Repeat("x", 10000) + "\x1b[?1049l"
+	for range 20 {
+		before := len(d.screen.String())
+		write(t, d.box.slave, text)
+		d.Suspend()
+		// Now nothing is left to relay: what is not on the screen is on its way there, in the kernel.
+		if queue, err := unix.IoctlGetInt(d.box.slave, unix.TIOCOUTQ); queue != 0 || err != nil {
+			t.Fatalf("%d bytes have not been relayed, %v", queue, err)
+		}
+		eventually(t, "all of it is shown", func() bool { return len(d.screen.String())-before == len(text) })
+		d.Resume()
+	}
+	// One that never stops writing is not waited for.
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func(fd int) {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				unix.Write(fd, []byte(text))
+			}
+		}
+	}(d.box.slave)
+	within(t, suspendTotal+time.Second, "Suspend", func() { d.Suspend() })
+	close(stop)
+	<-stopped
+}

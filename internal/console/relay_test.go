@@ -103,7 +103,7 @@ func TestRelayRawTTY(t *testing.T) {
 	write(t, d.box.slave, "\x1b]0;title\a\x1b[?25l")
 	d.box.closeSlave()
 	d.Close()
-	d.shows(t, "\x1b]0;title\a\x1b[?25l\x1b[?25h\x1b[0m")
+	d.shows(t, "\x1b]0;title\a\x1b[?25l\x1b[?25h\x1b[0m"+question)
 }
 
 func TestRelayMuchOutput(t *testing.T) {

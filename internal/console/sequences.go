@@ -45,6 +45,7 @@ func (f *Filter) escape(dst, seq []byte) []byte {
 		f.modes.escape(seq)
 	}
 	if !pass {
+		f.refused = true
 		return dst
 	}
 	return append(append(dst, 0x1b), seq...)
@@ -104,11 +105,10 @@ func (f *Filter) csi(dst, b []byte) []byte {
 		pass = strings.IndexByte(plainCSI, s.final) >= 0 &&
 			(s.final == 'm' || bytes.IndexByte(params, ':') < 0) // only SGR has parameters of parameters
 	}
+	f.refused = f.refused || !pass
 	if f.Raw {
-		f.modes.csi(s, s.params)
-		return dst
-	}
-	if !pass {
+		params = s.params
+	} else if !pass {
 		return dst
 	}
 	f.modes.csi(s, params)
