@@ -128,6 +128,7 @@ func (r *run) handle(m incoming) (done bool, err error) {
 	case plan.MsgFailed:
 		return true, stageError(r.plan, m.Message)
 	case plan.MsgExited:
+		r.exited = true
 		r.result.Status, r.result.Signal = m.Status, unix.Signal(m.Signal)
 		return true, nil
 	default:

@@ -196,7 +196,7 @@ func (l *look) view() rootfs.View {
 //	./rel, a/b    the host's, copied in
 func (l *look) program() error {
 	name := l.spec.Program
-	if !strings.Contains(name, "/") {
+	if !strings.Contains(name, "/") && name != "." && name != ".." {
 		l.facts.Program = Program{Inside: name}
 		return nil
 	}
