@@ -1,0 +1,72 @@
+package cgroupv2
+
+import (
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// Prospect is what [Find] is going to do, as far as can be seen without trying.
+type Prospect struct {
+	// Rung is "" when nothing can be had, for the reason in Text.
+	Rung        Rung     `json:"rung,omitempty"`
+	Controllers []string `json:"controllers,omitempty"`
+	Text        string   `json:"text,omitempty"`
+	Fix         string   `json:"fix,omitempty"`
+}
+
+// expect foresees the rung. It errs on the side of hope: permissions of the service
+// manager and occupied cgroups show only when tried.
+func (k kernel) expect(h Host, need []string) Prospect {
+	own := Prospect{Rung: Own, Controllers: offered(h.Own)}
+	scope := Prospect{Rung: Scope, Controllers: offered(h.Manager)}
+	ownReason := k.ownReason(h)
+	if ownReason == nil && len(own.Controllers) == 0 {
+		ownReason = errEmpty
+	}
+	var scopeReason error
+	switch {
+	case h.Job != nil:
+		scopeReason = &inJob{*h.Job}
+	case h.Mount == "":
+		scopeReason = &hidden{h}
+	case h.Manager == "" || !k.managerListens():
+		scopeReason = errNoManager
+	case len(scope.Controllers) == 0:
+		scopeReason = errEmpty
+	}
+	fewer := len(missing(need, own.Controllers)) > len(missing(need, scope.Controllers))
+	switch {
+	case ownReason == nil && (scopeReason != nil || !fewer):
+		return own
+	case scopeReason == nil:
+		return scope
+	}
+	e := &NotDelegated{Host: h, Tried: []Attempt{
+		{Rung: Own, Dir: h.Own, Err: ownReason, Fix: h.fix(ownReason)},
+		{Rung: Scope, Err: scopeReason, Fix: h.fix(scopeReason)},
+	}}
+	return Prospect{Text: e.Error(), Fix: e.Fix()}
+}
+
+// ownReason is why the own cgroup is out of the question, as far as can be seen.
+func (k kernel) ownReason(h Host) error {
+	f := &finder{k: k, host: h}
+	if h.Own == "" {
+		return &hidden{h}
+	}
+	known, err := f.delegated()
+	if err != nil {
+		return err
+	}
+	if !known {
+		return errOccupied // a unit of the user's manager, about which it is asked
+	}
+	return unix.Access(h.Own, unix.W_OK)
+}
+
+func (k kernel) managerListens() bool {
+	return slices.ContainsFunc(k.managers(), func(a address) bool {
+		return a.path[0] == '@' || unix.Access(a.path, unix.W_OK) == nil
+	})
+}
