@@ -50,7 +50,7 @@ func TestOrdinary(t *testing.T) {
 			dir := t.TempDir()
 			tree(t, dir, ordinaryTree...)
 			inside(t, name, dir)
-			if _, err := os.Stat(filepath.Join(dir, "s/upper/new")); err != nil {
+			if _, err := os.Stat(filepath.Join(dir, "s/upper/new")); err != nil && overlays() {
 				t.Error("what was written inside is not in the upper directory:", err)
 			}
 		})
@@ -106,7 +106,7 @@ func ordinaryBody(dir string, change ...func(*Builder)) error {
 	c.fails("fill the other half", os.WriteFile("/run/half", half, 0o600), unix.ENOSPC)
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	c.ok("mountinfo", err)
-	if strings.Contains(string(data), dir) {
+	if strings.Contains(string(data), dir) && overlays() {
 		c.ok("mountinfo", errors.New("it tells the store's path"))
 	}
 	return c.result()

@@ -57,7 +57,7 @@ func costBody(dir string) error {
 	}
 	lap("take")
 	root := Root{Method: MethodOverlay, Lower: []string{dir + "/lower"}, Upper: dir + "/s/upper", Work: dir + "/s/work"}
-	if err := b.MakeRoot(root); err != nil {
+	if err := makeRoot(b, root); err != nil {
 		return err
 	}
 	lap("root")

@@ -254,7 +254,7 @@ func TestPlaceholder(t *testing.T) {
 func TestPlaceholdersAndGit(t *testing.T) {
 	git, err := exec.LookPath("git")
 	if err != nil {
-		lacks(t, "git")
+		t.Skip("cannot: there is no git here")
 	}
 	dir := t.TempDir()
 	run := func(args ...string) string {

@@ -148,7 +148,7 @@ func attachAll(b *Builder, root Root, list []Mount) error {
 			return err
 		}
 	}
-	if err := b.MakeRoot(root); err != nil {
+	if err := makeRoot(b, root); err != nil {
 		return err
 	}
 	if err := b.Pivot(); err != nil {
@@ -160,6 +160,31 @@ func attachAll(b *Builder, root Root, list []Mount) error {
 		}
 	}
 	return nil
+}
+
+// makeRoot falls back from an overlay to a tree where no overlay is possible.
+func makeRoot(b *Builder, root Root) error {
+	err := b.MakeRoot(root)
+	var refused *RootError
+	if errors.As(err, &refused) && root.Method == MethodOverlay && !overlays() {
+		root.Method, root.Tree = MethodTree, root.Lower[0]
+		return b.MakeRoot(root)
+	}
+	return err
+}
+
+// overlays reports whether this kernel has overlays in user namespaces. Only
+// tests go by the version, to notice when trying goes wrong.
+func overlays() bool {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		return true
+	}
+	var major, minor int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor); err != nil {
+		return true
+	}
+	return major > 5 || (major == 5 && minor >= 11)
 }
 
 // old makes a Builder behave as on a kernel before Linux 5.12.
