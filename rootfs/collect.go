@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -108,6 +109,8 @@ func (s *Store) collectSandboxes() error {
 // toTrash renames dir/name to a fresh name in the trash. Deleting begins only
 // after that, so whatever is cut off half-way is never taken for a whole one.
 func (s *Store) toTrash(dir *os.File, name string) (string, error) {
+	defer runtime.KeepAlive(s)
+	defer runtime.KeepAlive(dir)
 	trash, err := randomID(8)
 	if err != nil {
 		return "", err

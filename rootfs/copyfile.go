@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -202,6 +203,7 @@ func copyXattrs(dst, src int) error {
 // CanReflink tries FICLONE between two throw-away files in dir, an empty or
 // private directory. It leaves nothing behind.
 func CanReflink(dir *os.File) bool {
+	defer runtime.KeepAlive(dir)
 	a, err := tempFile(dir)
 	if err != nil {
 		return false

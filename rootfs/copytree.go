@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -50,6 +51,8 @@ type CopyStats struct {
 // than a thousand directories below each other are ENAMETOOLONG. What is in dst
 // after an error is to be thrown away.
 func CopyTree(ctx context.Context, src, dst *os.File, opt CopyOptions) (CopyStats, error) {
+	defer runtime.KeepAlive(src) // else a finalizer may close the descriptors under us
+	defer runtime.KeepAlive(dst)
 	c := treeCopier{
 		opt: opt, name: src.Name(), root: int(dst.Fd()), uid: os.Geteuid(), gid: os.Getegid(),
 		links: make(map[inode]string), jobs: make(chan copyJob, 4*copyWorkers()),

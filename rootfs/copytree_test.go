@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -242,6 +243,25 @@ func TestCopyTreeRefusesTheBottomless(t *testing.T) {
 	_, err := tryCopy(t, parent.Name()+"/tree", dst, CopyOptions{})
 	if !errors.Is(err, unix.ENAMETOOLONG) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// The caller's files must not be closed by a finalizer while only their
+// descriptors are in use.
+func TestCopyTreeKeepsItsDescriptors(t *testing.T) {
+	src := t.TempDir()
+	for i := range 200 {
+		must(t, os.MkdirAll(fmt.Sprintf("%s/d%d", src, i%20), 0o755))
+		must(t, os.WriteFile(fmt.Sprintf("%s/d%d/%d", src, i%20, i), make([]byte, 5000), 0o644))
+		must(t, os.Link(fmt.Sprintf("%s/d%d/%d", src, i%20, i), fmt.Sprintf("%s/l%d", src, i)))
+	}
+	for range 3 {
+		in, err := os.Open(src)
+		must(t, err)
+		out, err := os.Open(t.TempDir())
+		must(t, err)
+		_, err = CopyTree(context.Background(), in, out, CopyOptions{Progress: func(Progress) { runtime.GC() }})
+		must(t, err)
 	}
 }
 

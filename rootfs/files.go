@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,7 @@ const metaLimit = 4 << 20
 // makeDir makes a new directory with exactly this mode, whatever the umask, and
 // opens it.
 func makeDir(parent *os.File, name string, mode uint32) (*os.File, error) {
+	defer runtime.KeepAlive(parent)
 	shown := filepath.Join(parent.Name(), name)
 	if err := unix.Mkdirat(int(parent.Fd()), name, 0o700); err != nil {
 		return nil, fmt.Errorf("create directory %s: %w", shown, err)
@@ -35,6 +37,7 @@ func makeDir(parent *os.File, name string, mode uint32) (*os.File, error) {
 
 // openDir opens a directory of the store; a link is refused.
 func openDir(parent *os.File, name string) (*os.File, error) {
+	defer runtime.KeepAlive(parent)
 	shown := filepath.Join(parent.Name(), name)
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(int(parent.Fd()), name, flags, 0)
@@ -48,6 +51,7 @@ func openDir(parent *os.File, name string) (*os.File, error) {
 // writing because NFS refuses an exclusive lock on one opened for reading
 // (flock(2)).
 func openLock(dir *os.File, name string, flags int) (*os.File, error) {
+	defer runtime.KeepAlive(dir)
 	flags |= unix.O_RDWR | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(int(dir.Fd()), name, flags, 0o600)
 	if err != nil {
@@ -59,6 +63,7 @@ func openLock(dir *os.File, name string, flags int) (*os.File, error) {
 // flock takes or gives back a lock; how is as in flock(2). A lock that is held
 // elsewhere is EWOULDBLOCK when how has LOCK_NB.
 func flock(f *os.File, how int) error {
+	defer runtime.KeepAlive(f)
 	_, err := retryEINTR(func() (int, error) { return 0, unix.Flock(int(f.Fd()), how) })
 	if err != nil {
 		return fmt.Errorf("lock %s: %w", f.Name(), err)
@@ -79,6 +84,7 @@ func readJSON(dir *os.File, name string, into any) error {
 }
 
 func readSmall(dir *os.File, name string) ([]byte, error) {
+	defer runtime.KeepAlive(dir)
 	shown := filepath.Join(dir.Name(), name)
 	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -121,6 +127,7 @@ func writeJSON(dir *os.File, name string, v any) error {
 
 // writeFile replaces a file in one step, so that no reader sees half of it.
 func writeFile(dir *os.File, name string, data []byte) error {
+	defer runtime.KeepAlive(dir)
 	tmp := "." + name + ".new"
 	if err := unix.Unlinkat(int(dir.Fd()), tmp, 0); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("write %s: %w", filepath.Join(dir.Name(), tmp), err)
@@ -161,6 +168,7 @@ func writeAll(fd int, data []byte) error {
 
 // allNames lists a directory of the store.
 func allNames(dir *os.File) ([]string, error) {
+	defer runtime.KeepAlive(dir)
 	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", dir.Name(), err)

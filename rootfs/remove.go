@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -22,6 +23,7 @@ const openLevels = 48
 // is no error. It goes on after a failure and returns the first one, but stops
 // at files of other owners, with ErrNeedsMap. It may be called again.
 func RemoveTree(parent *os.File, name string) error {
+	defer runtime.KeepAlive(parent) // else a finalizer may close the descriptor under us
 	r := remover{base: int(parent.Fd()), baseName: name, euid: os.Geteuid(), buf: make([]byte, direntBuffer)}
 	defer r.closeAll()
 	err := unix.Unlinkat(r.base, name, 0)

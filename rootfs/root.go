@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,7 +65,9 @@ func (r *Root) OpenFD(name string, flags int, mode uint32) (int, error) {
 		Mode:    uint64(mode),
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	}
-	return openat2(r.FD(), name, &how)
+	fd, err := openat2(r.FD(), name, &how)
+	runtime.KeepAlive(r.file)
+	return fd, err
 }
 
 // OpenRegular opens name for reading when it is a regular file, and gives its
