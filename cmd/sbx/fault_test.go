@@ -23,7 +23,7 @@ func stageCalls() map[string]bool {
 		"pivot_root": true, "seccomp": true, "setresuid": true, "setresgid": true, "setgroups": true,
 		"capset": true, "landlock_restrict_self": true, "sethostname": true, "mount_setattr": true,
 		"move_mount": false, "open_tree": false, "fsopen": false, "fsconfig": false, "fsmount": false,
-		"mount": false, "umount2": false, "memfd_create": false, "socketpair": false, "prlimit64": false,
+		"mount": false, "umount2": false, "memfd_create": false, "socketpair": false, "prlimit64": true,
 		"setsid": false, "close_range": false, "landlock_create_ruleset": false, "landlock_add_rule": false,
 		"openat2": false, "mkdirat": false, "chown": false, "fchown": false, "symlinkat": false,
 	}
@@ -40,25 +40,33 @@ func TestFaults(t *testing.T) {
 	sbxtest.Need(t, sbxtest.Program("strace"), sbxtest.UserNamespaces())
 	box := sbxtest.New(t)
 	box.MustRun(t, "run", "true") // makes the image
-	// strace by a user cannot follow a setuid helper, so the maps are written
-	// by sbx itself: by root directly, by a user in single mode.
-	args := []string{"run", "./probe", "exit", "0"}
-	if os.Geteuid() != 0 {
-		args = []string{"run", "--userns=single", "./probe", "exit", "0"}
-	}
+	args := faultArgs()
 	box.Dir = probeDir(t)
 	counts := countCalls(t, box, args)
+	before := box.Sandboxes(t) // kept ones of the user's own
 	for _, call := range slices.Sorted(maps.Keys(counts)) {
 		t.Run(call, func(t *testing.T) {
 			for _, when := range sample(counts[call]) {
 				inject(t, box, args, call, when, stageCalls()[call])
 			}
 			box.MustRun(t, "run", "true") // the next run collects what a failed removal left
-			if left := box.Sandboxes(t); len(left) > 0 {
-				t.Errorf("left behind: %v", left)
+			if left := box.Sandboxes(t); !slices.Equal(left, before) {
+				t.Errorf("left behind: %v, before %v", left, before)
 			}
 		})
 	}
+}
+
+// faultArgs is the run under test. strace by a user cannot follow a setuid
+// helper, so the maps are written by sbx itself: by root directly, by a user in
+// single mode. One way to copy the root, since falling back to another is no
+// fault.
+func faultArgs() []string {
+	args := []string{"run", "--copy=overlay"}
+	if os.Geteuid() != 0 {
+		args = append(args, "--userns=single")
+	}
+	return append(args, "./probe", "exit", "0")
 }
 
 func probeDir(t *testing.T) string {
@@ -135,10 +143,10 @@ func inject(t *testing.T, box sbxtest.Sandbox, args []string, call string, when 
 		return
 	}
 	switch {
-	case result.Exit == 0 && fatal:
+	case result.Exit == 0 && fatal && !harmless(string(text)):
 		t.Errorf("%s failed and the program ran all the same\n%s", name, injected(string(text)))
 	case result.Exit == 0:
-		t.Logf("%s: another way was found", name)
+		t.Logf("%s: another way was found: %s", name, injected(string(text)))
 	case result.Exit != 125:
 		t.Errorf("%s: want exit status 125\n%v\n%s", name, result, injected(string(text)))
 	default:
@@ -147,6 +155,17 @@ func inject(t *testing.T, box sbxtest.Sandbox, args []string, call string, when 
 	if took > 30*time.Second {
 		t.Errorf("%s: took %v", name, took)
 	}
+}
+
+// harmless tells a failed call that drops no layer: the Go runtime reads limits
+// and raises that of descriptors.
+func harmless(trace string) bool {
+	for line := range strings.Lines(injected(trace)) {
+		if !strings.Contains(line, "prlimit64(0, RLIMIT_NOFILE") && !strings.Contains(line, ", NULL, 0x") {
+			return false
+		}
+	}
+	return true
 }
 
 func checkFaultMessage(t *testing.T, name string, result sbxtest.Result) {
@@ -183,16 +202,15 @@ func injected(trace string) string {
 	return strings.Join(lines, "\n")
 }
 
-// A first process that dies in the middle of the set-up must not look like a
-// program that ended well.
+// A process that dies in the middle of the set-up must not look like a program
+// that ended well. When it is the one that was about to become the program,
+// nobody can tell its death from that of the program, so the status may be
+// that of the signal.
 func TestInitDies(t *testing.T) {
 	sbxtest.Need(t, sbxtest.Program("strace"), sbxtest.UserNamespaces())
 	box := sbxtest.New(t)
 	box.Dir = probeDir(t)
-	args := []string{"run", "./probe", "exit", "0"}
-	if os.Geteuid() != 0 {
-		args = []string{"run", "--userns=single", "./probe", "exit", "0"}
-	}
+	args := faultArgs()
 	for _, call := range []string{"pivot_root", "move_mount:signal=KILL:when=2", "seccomp", "sethostname"} {
 		name, _, tail := strings.Cut(call, ":")
 		rule := call
@@ -202,7 +220,8 @@ func TestInitDies(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			box.Prefix = strace("-o", filepath.Join(t.TempDir(), "trace"), "-e", "trace="+name, "-e", "inject="+rule)
 			result := box.Run(t, args...)
-			if result.Exit != 125 || !strings.HasPrefix(result.Stderr, "sbx: ") {
+			inPayload := name == "seccomp" && result.Exit == 137
+			if result.Exit != 125 && !inPayload || !strings.HasPrefix(result.Stderr, "sbx: ") {
 				t.Errorf("%v", result)
 			}
 		})
