@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +42,7 @@ var bodies = map[string]body{
 	"payloadIn":    payloadInBody,
 	"guarded":      guardedBody,
 	"order":        orderBody,
+	"owners":       ownersBody,
 }
 
 // The whole table of a usual run does what it says, on new and old kernels.
@@ -162,7 +164,7 @@ func orderBody(dir string) error {
 		return err
 	}
 	c.fails("Pivot before MakeRoot", b.Pivot(), errors.ErrUnsupported)
-	c.fails("Attach before Pivot", b.Attach(Mount{Kind: Dir, Target: "/a"}), errors.ErrUnsupported)
+	c.fails("Attach before Pivot", b.Attach(Mount{Kind: Dir, Target: "/a", Mode: 0o755}), errors.ErrUnsupported)
 	c.fails("Finish before Pivot", b.Finish(), errors.ErrUnsupported)
 	left := bind(dir+"/root", "/left", true)
 	c.ok("Take", b.Take(left))
@@ -175,7 +177,7 @@ func orderBody(dir string) error {
 	c.fails("Finish with an entry left", b.Finish(), unix.EINVAL)
 	c.ok("Attach", b.Attach(left))
 	c.ok("Finish", b.Finish())
-	c.fails("Attach after Finish", b.Attach(Mount{Kind: Dir, Target: "/a"}), errors.ErrUnsupported)
+	c.fails("Attach after Finish", b.Attach(Mount{Kind: Dir, Target: "/a", Mode: 0o755}), errors.ErrUnsupported)
 	proc, err := b.PrivateProc()
 	c.ok("PrivateProc", err)
 	fd, err := unix.Openat(proc, "sys/kernel/hostname", unix.O_RDONLY, 0)
@@ -185,5 +187,53 @@ func orderBody(dir string) error {
 	c.ok("Close twice", b.Close())
 	_, err = b.PrivateProc()
 	c.fails("PrivateProc after Close", err, unix.EBADF)
+	return c.result()
+}
+
+// What has to be made belongs to root of the inside, the rest to whom the
+// table says.
+func TestOwners(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("cannot: only root maps several ids without a helper")
+	}
+	dir := t.TempDir()
+	tree(t, dir, "dir root", "file src x")
+	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}, {ContainerID: 1, HostID: 700000, Size: 2000}}
+	insideAs(t, "owners", dir, ids, ids)
+	for path, want := range map[string]uint32{"made": 700000, "made/link": 700000, "made/file": 700000, "dir": 700041} {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(dir, "root", path), &st); err != nil || st.Uid != want || st.Gid != want+1 {
+			t.Errorf("%s: %d:%d, %v, want %d", path, st.Uid, st.Gid, err, want)
+		}
+	}
+}
+
+func ownersBody(dir string) error {
+	b, err := Begin(Scratch{RootUID: 1, RootGID: 2})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	err = attachAll(b, Root{Method: MethodTree, Tree: dir + "/root"}, []Mount{
+		bind(dir+"/src", "/made/file", true),
+		{Kind: Symlink, Source: "x", Target: "/made/link"},
+		{Kind: Dir, Target: "/dir", Mode: 0o700, UID: 42, GID: 43},
+		{Kind: Shared, Target: "/shared", Mode: 0o1777, UID: 52, GID: 53},
+		{Kind: Tmpfs, Target: "/tmpfs", Mode: 0o711, UID: 62, GID: 63},
+		{Kind: File, Target: "/file", Mode: 0o604, UID: 72, GID: 73},
+	})
+	if err == nil {
+		err = b.Finish()
+	}
+	if err != nil {
+		return err
+	}
+	c := &checks{}
+	for path, want := range map[string]uint32{"/dir": 42<<12 | 0o700, "/shared": 52<<12 | 0o1777, "/tmpfs": 62<<12 | 0o711, "/file": 72<<12 | 0o604, "/made": 1<<12 | 0o755} {
+		var st unix.Stat_t
+		if err := unix.Lstat(path, &st); err != nil || st.Uid<<12|st.Mode&0o7777 != want || st.Gid != st.Uid+1 {
+			c.ok(path, fmt.Errorf("%d:%d %o, %v", st.Uid, st.Gid, st.Mode, err))
+		}
+	}
 	return c.result()
 }

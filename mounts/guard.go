@@ -9,12 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Bounds of Guard's look at the tree.
-const (
-	guardDepth   = 4     // levels below the top
-	guardEntries = 20000 // names that are read
-	guardMounts  = 256   // mounts that are asked for
-)
+// guardBounds limit the look at a tree.
+type guardBounds struct {
+	depth   int // levels below the top
+	entries int // names that are read
+	mounts  int // mounts that are asked for
+}
+
+func defaultBounds() guardBounds { return guardBounds{depth: 4, entries: 20000, mounts: 256} }
 
 // Guarded is what Guard found in a tree that is to be shared read-write.
 type Guarded struct {
@@ -39,7 +41,13 @@ type Guarded struct {
 // of its own to rename(2) and link(2): moving a file out of it is EXDEV, which
 // mv(1) answers by copying.
 func Guard(source, target string) (Guarded, error) {
-	g := guard{source: source, target: target, rules: map[string]GuardRule{}, done: map[string]bool{}}
+	return guardTree(source, target, defaultBounds())
+}
+
+func guardTree(source, target string, bounds guardBounds) (Guarded, error) {
+	g := guard{
+		source: source, target: target, bounds: bounds, rules: map[string]GuardRule{}, done: map[string]bool{},
+	}
 	for _, rule := range GuardRules() {
 		for _, name := range rule.Names {
 			g.rules[name] = rule
@@ -62,6 +70,7 @@ func Guard(source, target string) (Guarded, error) {
 // guard is the state of one look. Paths are relative to the top, "" for it.
 type guard struct {
 	source, target string
+	bounds         guardBounds
 	rules          map[string]GuardRule
 	top            int
 	dev            uint64
@@ -95,8 +104,8 @@ func (g *guard) directory(rel string) {
 		return
 	}
 	g.entries += len(names)
-	if g.entries > guardEntries {
-		g.truncate(fmt.Sprintf("more than %d files", guardEntries))
+	if g.entries > g.bounds.entries {
+		g.truncate(fmt.Sprintf("more than %d files", g.bounds.entries))
 	}
 	if isRepository(names) {
 		g.repository(rel)
@@ -118,7 +127,7 @@ func (g *guard) directory(rel string) {
 		switch {
 		case ok:
 			g.protect(name, rule.Reason)
-		case e.kind == unix.DT_DIR && depth < guardDepth && e.name != "node_modules":
+		case e.kind == unix.DT_DIR && depth < g.bounds.depth && e.name != "node_modules":
 			g.queue = append(g.queue, name)
 		}
 	}
@@ -211,8 +220,8 @@ func (g *guard) pin(rel string) {
 }
 
 func (g *guard) add(rel string, m Mount) {
-	if len(g.found.Mounts) >= guardMounts {
-		g.truncate(fmt.Sprintf("more than %d places to protect", guardMounts))
+	if len(g.found.Mounts) >= g.bounds.mounts {
+		g.truncate(fmt.Sprintf("more than %d places to protect", g.bounds.mounts))
 		return
 	}
 	g.done[rel] = true

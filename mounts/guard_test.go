@@ -83,22 +83,18 @@ func TestGuard(t *testing.T) {
 			tree:     []string{"link .git elsewhere", "link .bashrc x", "dir .vscode", "dir .idea", "link l /", "fifo .envrc"},
 			readOnly: []string{".vscode", ".idea"}, says: ".bashrc is a symbolic link",
 		},
-		"more names than are read": {tree: []string{"many d " + fmt.Sprint(guardEntries)}, missing: top, truncated: true},
+		"more names than are read": {tree: manyFiles("d/%d", 101), missing: top, truncated: true},
 		"more places than are covered": {
-			tree:      manyFiles("d%d/.envrc", guardMounts),
+			tree:      manyFiles("d%d/.envrc", 20),
 			truncated: true, missing: top,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			for _, line := range c.tree {
-				if _, err := fmt.Sscanf(line, "many d %d", new(int)); err == nil {
-					many(t, filepath.Join(dir, "d"), guardEntries+1)
-					continue
-				}
-				tree(t, dir, line)
-			}
-			g, err := Guard(dir, "/data")
+			tree(t, dir, c.tree...)
+			bounds := defaultBounds()
+			bounds.entries, bounds.mounts = 100, 20
+			g, err := guardTree(dir, "/data", bounds)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -158,21 +154,6 @@ func manyFiles(format string, n int) []string {
 		list = append(list, "file "+fmt.Sprintf(format, i)+" x")
 	}
 	return list
-}
-
-func many(t *testing.T, dir string, n int) {
-	t.Helper()
-	if err := os.Mkdir(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "0"), nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	for i := 1; i < n; i++ {
-		if err := os.Link(filepath.Join(dir, "0"), filepath.Join(dir, fmt.Sprint(i))); err != nil {
-			t.Fatal(err)
-		}
-	}
 }
 
 func TestGuardErrors(t *testing.T) {

@@ -29,7 +29,7 @@ func (g *guard) list(rel string) ([]dirent, error) {
 	}
 	f := os.NewFile(uintptr(fd), rel)
 	defer f.Close()
-	entries, err := f.ReadDir(guardEntries + 1)
+	entries, err := f.ReadDir(g.bounds.entries + 1)
 	if err != nil && len(entries) == 0 {
 		return nil, nil // io.EOF: an empty directory
 	}

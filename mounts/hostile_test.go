@@ -155,17 +155,17 @@ func conflictsBody(dir string) error {
 	c.fails("a file would be made in the user's directory", b.Attach(list[1]), unix.ENOENT)
 	c.fails("a directory would be made in the user's directory", b.Attach(list[2]), unix.ENOENT)
 	c.fails("a link would be made in the user's directory", b.Attach(Mount{Kind: Symlink, Target: "/rw/l", Source: "x"}), unix.EPERM)
-	c.fails("a dir would be made in the user's directory", b.Attach(Mount{Kind: Dir, Target: "/rw/d"}), unix.EPERM)
+	c.fails("a dir would be made in the user's directory", b.Attach(Mount{Kind: Dir, Target: "/rw/d", Mode: 0o755}), unix.EPERM)
 	c.ok("a target that exists there", b.Attach(list[3]))
-	c.fails("a target that is taken", b.Attach(Mount{Kind: Shared, Target: "/rw"}), unix.EEXIST)
+	c.fails("a target that is taken", b.Attach(Mount{Kind: Shared, Target: "/rw", Mode: 0o755}), unix.EEXIST)
 	c.ok("Finish", b.Finish())
 	return c.result()
 }
 
 func hiddenBody(dir string) error {
 	err := apply(Root{Method: MethodTree, Tree: dir + "/root"}, []Mount{
-		{Kind: Shared, Target: "/link"}, // is /a/b/c
-		{Kind: Shared, Target: "/a/b"},
+		{Kind: Shared, Target: "/link", Mode: 0o755}, // is /a/b/c
+		{Kind: Shared, Target: "/a/b", Mode: 0o755},
 	})
 	c := &checks{}
 	c.fails("a mount that a later one hides", err, unix.ESTALE, unix.ENOENT)

@@ -43,6 +43,14 @@ func TestMain(m *testing.M) {
 // output of a body that succeeded.
 func inside(t *testing.T, name, dir string) string {
 	t.Helper()
+	one := func(id int) []syscall.SysProcIDMap {
+		return []syscall.SysProcIDMap{{ContainerID: 0, HostID: id, Size: 1}}
+	}
+	return insideAs(t, name, dir, one(os.Getuid()), one(os.Getgid()))
+}
+
+func insideAs(t *testing.T, name, dir string, uids, gids []syscall.SysProcIDMap) string {
+	t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -55,8 +63,8 @@ func inside(t *testing.T, name, dir string) string {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWIPC,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		UidMappings: uids,
+		GidMappings: gids,
 		Pdeathsig:   unix.SIGKILL,
 	}
 	err = cmd.Start()

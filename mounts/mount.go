@@ -51,7 +51,7 @@ type Mount struct {
 	// memory, the kernel's default (tmpfs(5)).
 	Size   int64 `json:"size,omitempty"`
 	Inodes int64 `json:"inodes,omitempty"`
-	// Mode (permission bits and sticky, 0 to 01777), UID and GID belong to a
+	// Mode (permission bits and sticky, 1 to 01777), UID and GID belong to a
 	// tmpfs, scratch, file or dir; ids of the mounting user namespace.
 	Mode uint32 `json:"mode,omitempty"`
 	UID  uint32 `json:"uid,omitempty"`

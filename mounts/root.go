@@ -46,11 +46,24 @@ func (b *Builder) MakeRoot(r Root) error {
 		return &RootError{Root: r, Err: fmt.Errorf("attach: %w", err)}
 	}
 	b.root = fd
-	b.phase = rooted
 	if err := b.finishRoot(r); err != nil {
+		b.root = -1
+		unix.Close(fd)
+		b.unmount(baseRoot)
 		return &RootError{Root: r, Err: err}
 	}
+	b.phase = rooted
 	return nil
+}
+
+// unmount detaches a mount of the private tmpfs that turned out to be of no
+// use. It may fail: the whole tmpfs goes away in the end.
+func (b *Builder) unmount(name string) {
+	if err := unix.Fchdir(b.base); err != nil {
+		return
+	}
+	_ = unix.Unmount(name, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	_ = unix.Chdir("/")
 }
 
 func (b *Builder) makeRoot(r Root) (int, error) {
@@ -121,7 +134,9 @@ func (b *Builder) overlay(r Root) (fd int, err error) {
 	// with the private tmpfs: each unmount costs a grace period of the kernel.
 	defer func() {
 		if err != nil {
-			l.detach()
+			for _, name := range l.bound {
+				b.unmount(name)
+			}
 		}
 	}()
 	var lower []string
@@ -230,17 +245,6 @@ func (l *layers) upper(r Root) (upper, work string, err error) {
 		return "", "", err
 	}
 	return bound + "/" + upperName, bound + "/" + workName, nil
-}
-
-// detach takes the named layers away again, last first.
-func (l *layers) detach() {
-	if err := unix.Fchdir(l.base); err != nil {
-		return
-	}
-	defer unix.Chdir("/")
-	for i := len(l.bound) - 1; i >= 0; i-- {
-		_ = unix.Unmount(l.bound[i], unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
-	}
 }
 
 // openDir opens a directory of the host without following a link anywhere.

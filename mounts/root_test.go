@@ -105,7 +105,7 @@ func frozenBody(dir string, change ...func(*Builder)) error {
 	c := &checks{}
 	c.ok("MakeRoot", b.MakeRoot(Root{Method: MethodTree, Tree: dir + "/image", Frozen: true}))
 	c.ok("Pivot", b.Pivot())
-	c.fails("a mount point that is missing", b.Attach(Mount{Kind: Shared, Target: "/new"}), unix.ENOENT)
+	c.fails("a mount point that is missing", b.Attach(Mount{Kind: Shared, Target: "/new", Mode: 0o755}), unix.ENOENT)
 	c.ok("one that is there", b.Attach(Mount{Kind: Shared, Target: "/dir", Mode: 0o755}))
 	c.ok("Finish", b.Finish())
 	c.writes("/dir/x")

@@ -60,6 +60,12 @@ func checkSource(m Mount) string {
 }
 
 func checkNumbers(m Mount) string {
+	switch m.Kind {
+	case Tmpfs, Shared, File, Dir:
+		if m.Mode == 0 {
+			return "mode is missing"
+		}
+	}
 	switch {
 	case m.Mode&^0o1777 != 0:
 		return "mode has more than permission bits and sticky"

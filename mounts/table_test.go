@@ -19,8 +19,8 @@ func targets(ms []Mount) string {
 }
 
 func TestSort(t *testing.T) {
-	dir := func(target string) Mount { return Mount{Kind: Shared, Target: target} }
-	file := func(target string) Mount { return Mount{Kind: File, Target: target} }
+	dir := func(target string) Mount { return Mount{Kind: Shared, Target: target, Mode: 0o755} }
+	file := func(target string) Mount { return Mount{Kind: File, Target: target, Mode: 0o644} }
 	bound := func(target string) Mount {
 		return Mount{Kind: Bind, Source: "/src", Ino: 1, Target: target, Directory: true}
 	}
@@ -56,8 +56,9 @@ func TestSort(t *testing.T) {
 		"bind of a relative source":       {in: []Mount{{Kind: Bind, Source: "a", Ino: 1, Target: "/a"}}, err: unix.EINVAL},
 		"link without a text":             {in: []Mount{{Kind: Symlink, Target: "/a"}}, err: unix.EINVAL},
 		"setuid mode":                     {in: []Mount{{Kind: Dir, Target: "/a", Mode: 0o4755}}, err: unix.EINVAL},
-		"negative size":                   {in: []Mount{{Kind: Tmpfs, Target: "/a", Size: -1}}, err: unix.EINVAL},
-		"large content":                   {in: []Mount{{Kind: File, Target: "/a", Content: make([]byte, MaxContent+1)}}, err: unix.EINVAL},
+		"no mode":                         {in: []Mount{{Kind: Dir, Target: "/a"}}, err: unix.EINVAL},
+		"negative size":                   {in: []Mount{{Kind: Tmpfs, Target: "/a", Mode: 0o755, Size: -1}}, err: unix.EINVAL},
+		"large content":                   {in: []Mount{{Kind: File, Target: "/a", Mode: 0o644, Content: make([]byte, MaxContent+1)}}, err: unix.EINVAL},
 	} {
 		got, err := Sort(c.in)
 		if targets(got) != c.want || !errors.Is(err, c.err) || (err != nil) != (c.err != nil) {
