@@ -1,3 +1,9 @@
+// The Go runtime keeps two descriptors open on the host's cgroup files to follow
+// CPU limits. They would sit in pid 1, inside the sandbox: the kind of
+// descriptor that CVE-2024-21626 was about.
+//
+//go:debug containermaxprocs=0
+
 // Command sbx runs a program that is not trusted, for a user without any
 // privileges, in namespaces, limits and a copied root file system of its own.
 package main
@@ -11,22 +17,17 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/sbx-run/sbx/internal/initproc"
+	"github.com/sbx-run/sbx/internal/plan"
 	"github.com/sbx-run/sbx/internal/quote"
 )
-
-// The Go runtime keeps two descriptors open on the host's cgroup files to follow
-// CPU limits. They would sit in pid 1, inside the sandbox: the kind of
-// descriptor that CVE-2024-21626 was about.
-//
-//go:debug containermaxprocs=0
 
 func main() {
 	// pid 1 and the store's worker are this binary, executed again: they are
 	// told from a user's call by argv[0], before anything else happens.
 	switch os.Args[0] {
-	case initproc.Name:
+	case plan.InitName:
 		os.Exit(initproc.Main())
-	case initproc.WorkerName:
+	case plan.WorkerName:
 		os.Exit(initproc.WorkerMain())
 	}
 	os.Exit(Run(os.Args[1:], os.Stdout, os.Stderr))

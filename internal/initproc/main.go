@@ -15,9 +15,6 @@ import (
 	"github.com/sbx-run/sbx/mounts"
 )
 
-// Name is argv[0] of pid 1; main dispatches on it before anything else.
-const Name = "sbx-init"
-
 // process is the state of pid 1.
 type process struct {
 	plan    *plan.Plan

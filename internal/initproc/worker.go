@@ -15,40 +15,13 @@ import (
 	"github.com/sbx-run/sbx/rootfs"
 )
 
-// WorkerName is argv[0] of a worker: the other process that runs in U1. It does
-// one job in the store and ends.
-const WorkerName = "sbx-worker"
-
-// Job is what a worker is asked to do: one of its fields.
-type Job struct {
-	Build      *rootfs.ImageRequest `json:"build,omitempty"`
-	EmptyTrash *TrashJob            `json:"emptyTrash,omitempty"`
-}
-
-// TrashJob names what is to be deleted in a store's trash.
-type TrashJob struct {
-	Store string   `json:"store"`
-	Names []string `json:"names"`
-}
-
-// Report is one line that a worker writes: progress, or the end, with an error
-// or without.
-type Report struct {
-	Progress *rootfs.Progress `json:"progress,omitempty"`
-	Error    string           `json:"error,omitempty"`
-	Errno    int              `json:"errno,omitempty"`
-}
-
-// fdReport follows FDPlan in a worker.
-const fdReport = plan.FDPlan + 1
-
 // WorkerMain runs a worker and returns its exit status.
 func WorkerMain() int {
 	runtime.LockOSThread()
 	unix.CloseOnExec(plan.FDControl)
-	out := json.NewEncoder(os.NewFile(fdReport, "report"))
-	err := work(func(p rootfs.Progress) { _ = out.Encode(Report{Progress: &p}) })
-	var rep Report
+	out := json.NewEncoder(os.NewFile(plan.FDReport, "report"))
+	err := work(func(p rootfs.Progress) { _ = out.Encode(plan.Report{Progress: &p}) })
+	var rep plan.Report
 	if err != nil {
 		rep.Error = err.Error()
 		var errno unix.Errno
@@ -67,7 +40,7 @@ func work(progress func(rootfs.Progress)) error {
 	if err != nil {
 		return fmt.Errorf("read the job: %w", err)
 	}
-	var job Job
+	var job plan.Job
 	if err := json.Unmarshal(data, &job); err != nil {
 		return fmt.Errorf("decode the job: %w", err)
 	}

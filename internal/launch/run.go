@@ -38,6 +38,7 @@ type run struct {
 	relay   *terminal
 	result  Result
 	exited  bool // pid 1 has said its last word
+	hurry   chan struct{}
 }
 
 // Run carries out the plan and returns when nothing of the sandbox is left. An
@@ -47,7 +48,7 @@ func Run(p *plan.Plan, held *plan.Held) (Result, error) {
 	// ends, not the process (prctl(2), golang/go#27505). The lock is never
 	// given back: a goroutine that ends with its thread locked ends the thread.
 	runtime.LockOSThread()
-	r := &run{plan: p, held: held}
+	r := &run{plan: p, held: held, hurry: make(chan struct{}, 1)}
 	err := r.do()
 	if undoErr := r.undo.run(); err == nil {
 		err = undoErr
@@ -129,7 +130,7 @@ func (r *run) discardSandbox() error {
 }
 
 func (r *run) emptyTrash(left rootfs.Leftover) error {
-	return runWorker(r.plan.Identity, Job{EmptyTrash: &TrashJob{Store: r.held.Store.Path(), Names: []string{left.Trash}}}, nil)
+	return runWorker(r.plan.Identity, plan.Job{EmptyTrash: &plan.TrashJob{Store: r.held.Store.Path(), Names: []string{left.Trash}}}, nil)
 }
 
 // place makes the placeholders in --rw trees.
@@ -157,7 +158,7 @@ func (r *run) clone() error {
 	if r.held.Program != nil {
 		program = r.held.Program.File
 	}
-	r.init, err = newChild(initName, namespaces(r.plan), r.streams.files, []*os.File{data, r.sandbox.Dir, program})
+	r.init, err = newChild(plan.InitName, namespaces(r.plan), r.streams.files, []*os.File{data, r.sandbox.Dir, program})
 	if err != nil {
 		return err
 	}

@@ -68,14 +68,14 @@ func (s *streams) input(p *plan.Plan, in plan.Stream) error {
 	}
 	s.files[0] = r
 	s.ends = append(s.ends, r)
-	s.feed = func(ctx context.Context) error { return console.PumpIn(ctx, take(w), int(os.Stdin.Fd())) }
+	s.feed = func(ctx context.Context) error { return console.PumpIn(ctx, take(w), 0) }
 	return nil
 }
 
 func (s *streams) outputs(kinds [3]plan.Stream) error {
 	if kinds[2].Kind == plan.StreamNull {
 		s.files[2] = os.Stderr
-	} else if err := s.output(2, os.Stderr, kinds[2].Kind, console.PumpOptions{Tap: &s.tap}); err != nil {
+	} else if err := s.output(2, kinds[2].Kind, console.PumpOptions{Tap: &s.tap}); err != nil {
 		return err
 	}
 	switch {
@@ -86,13 +86,13 @@ func (s *streams) outputs(kinds [3]plan.Stream) error {
 		s.files[1] = os.Stdout
 		openUp(os.Stdout, kinds[1].Kind)
 	default:
-		return s.output(1, os.Stdout, kinds[1].Kind, console.PumpOptions{})
+		return s.output(1, kinds[1].Kind, console.PumpOptions{})
 	}
 	return nil
 }
 
-// output relays the payload's descriptor fd to one of ours.
-func (s *streams) output(fd int, to *os.File, kind string, o console.PumpOptions) error {
+// output relays the payload's descriptor fd to our own of that number.
+func (s *streams) output(fd int, kind string, o console.PumpOptions) error {
 	r, w, err := s.pipe()
 	if err != nil {
 		return err
@@ -104,9 +104,9 @@ func (s *streams) output(fd int, to *os.File, kind string, o console.PumpOptions
 	}
 	s.relays = append(s.relays, func(ctx context.Context) error {
 		// A pump closes what it is given, and sbx may have a last word to say.
-		dst, err := unix.FcntlInt(to.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		dst, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 		if err != nil {
-			return fmt.Errorf("duplicate %s: %w", to.Name(), err)
+			return fmt.Errorf("duplicate descriptor %d: %w", fd, err)
 		}
 		return console.PumpOut(ctx, dst, take(r), o)
 	})

@@ -2,7 +2,9 @@ package launch
 
 import (
 	"errors"
-	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/console"
 )
@@ -13,9 +15,29 @@ type terminal struct {
 	ended chan error
 }
 
+// hurry is within which time a second Ctrl-C means: end it, whatever it is.
+const hurry = 2 * time.Second
+
 // openTerminal puts the user's terminal into raw mode and starts to relay.
-func openTerminal(master int, raw bool) (*terminal, error) {
-	relay, err := console.Open(int(os.Stdin.Fd()), int(os.Stdout.Fd()), master, console.Options{RawTTY: raw})
+// Everything typed is the program's own business, with one exception: Ctrl-C
+// twice, at a program that reads whole lines and so is no editor, shell or
+// interpreter with its own idea of the key, sends to kill.
+func openTerminal(master int, raw bool, kill chan<- struct{}) (*terminal, error) {
+	var last time.Time
+	interrupt := func() {
+		modes, err := unix.IoctlGetTermios(master, unix.TCGETS)
+		if err != nil || modes.Lflag&unix.ICANON == 0 {
+			return
+		}
+		if time.Since(last) < hurry {
+			select {
+			case kill <- struct{}{}:
+			default:
+			}
+		}
+		last = time.Now()
+	}
+	relay, err := console.Open(0, 1, master, console.Options{RawTTY: raw, Interrupt: interrupt})
 	if err != nil {
 		return nil, err
 	}

@@ -89,6 +89,9 @@ func (r *run) watch(signals caught) error {
 				continue
 			}
 			r.forward(s.(unix.Signal))
+		case <-r.hurry:
+			r.result.Killed = true
+			end()
 		case <-timeout:
 			r.result.TimedOut = true
 			end()
@@ -113,7 +116,7 @@ func (r *run) handle(m incoming) (done bool, err error) {
 	}
 	switch m.Op {
 	case plan.MsgTerminal:
-		r.relay, err = openTerminal(m.fd, r.plan.Process.RawTTY)
+		r.relay, err = openTerminal(m.fd, r.plan.Process.RawTTY, r.hurry)
 		if err != nil {
 			r.init.kill()
 		}

@@ -9,25 +9,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sbx-run/sbx/internal/initproc"
 	"github.com/sbx-run/sbx/internal/plan"
 	"github.com/sbx-run/sbx/rootfs"
 )
 
-const (
-	initName   = initproc.Name
-	workerName = initproc.WorkerName
-)
-
-// Job and TrashJob are what a worker can be asked to do.
-type (
-	Job      = initproc.Job
-	TrashJob = initproc.TrashJob
-)
-
 // runWorker does a job of the store's inside the id map: files of the caller's
 // subordinate ids can be made and removed only there.
-func runWorker(id plan.Identity, job Job, progress func(rootfs.Progress)) error {
+func runWorker(id plan.Identity, job plan.Job, progress func(rootfs.Progress)) error {
 	data, err := planFile(job)
 	if err != nil {
 		return err
@@ -43,7 +31,7 @@ func runWorker(id plan.Identity, job Job, progress func(rootfs.Progress)) error 
 		return fmt.Errorf("make a pipe: %w", err)
 	}
 	defer r.Close()
-	c, err := newChild(workerName, unix.CLONE_NEWNS|unix.CLONE_NEWIPC|unix.CLONE_NEWNET, [3]*os.File{null, null, os.Stderr}, []*os.File{data, w})
+	c, err := newChild(plan.WorkerName, unix.CLONE_NEWNS|unix.CLONE_NEWIPC|unix.CLONE_NEWNET, [3]*os.File{null, null, os.Stderr}, []*os.File{data, w})
 	w.Close()
 	if err != nil {
 		return err
@@ -59,7 +47,7 @@ func runWorker(id plan.Identity, job Job, progress func(rootfs.Progress)) error 
 // follow reads the worker's report: progress, and at last the result.
 func follow(in *json.Decoder, progress func(rootfs.Progress)) error {
 	for {
-		var rep initproc.Report
+		var rep plan.Report
 		if err := in.Decode(&rep); err != nil {
 			if errors.Is(err, io.EOF) {
 				return errors.New("the helper process that works in the store was killed")
@@ -98,7 +86,7 @@ func (e *WorkerError) Unwrap() error {
 // BuildImage makes the image of the request, or waits for another process that
 // is making it.
 func BuildImage(id plan.Identity, req rootfs.ImageRequest, progress func(rootfs.Progress)) error {
-	return runWorker(id, Job{Build: &req}, progress)
+	return runWorker(id, plan.Job{Build: &req}, progress)
 }
 
 // Collect removes what earlier runs that were killed left in the store.
@@ -110,7 +98,7 @@ func Collect(store *rootfs.Store, id func(rootfs.Ownership) (plan.Identity, erro
 			err = errors.Join(err, idErr)
 			continue
 		}
-		job := Job{EmptyTrash: &TrashJob{Store: store.Path(), Names: []string{l.Trash}}}
+		job := plan.Job{EmptyTrash: &plan.TrashJob{Store: store.Path(), Names: []string{l.Trash}}}
 		err = errors.Join(err, runWorker(identity, job, nil))
 	}
 	return err

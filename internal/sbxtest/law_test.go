@@ -102,6 +102,7 @@ func TestForbiddenDependencies(t *testing.T) {
 // decision, to be made here with a reason.
 var directDependencies = map[string]string{
 	"github.com/alecthomas/kong":      "the command line",
+	"github.com/docker/go-units":      "sizes and ulimits as docker writes them",
 	"github.com/moby/sys/mountinfo":   "reading mount tables",
 	"github.com/rogpeppe/go-internal": "testscript, in tests only",
 	"golang.org/x/sys":                "system calls",

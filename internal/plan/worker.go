@@ -1,0 +1,33 @@
+package plan
+
+import "github.com/sbx-run/sbx/rootfs"
+
+// The names under which the binary executes itself again, as argv[0]: main
+// dispatches on them before anything else.
+const (
+	InitName   = "sbx-init"   // pid 1 of a sandbox
+	WorkerName = "sbx-worker" // a helper process that does one job of the store's in U1
+)
+
+// FDReport follows FDPlan in a worker: it writes a [Report] a line there.
+const FDReport = FDPlan + 1
+
+// Job is what a worker is asked to do: one of its fields.
+type Job struct {
+	Build      *rootfs.ImageRequest `json:"build,omitempty"`
+	EmptyTrash *TrashJob            `json:"emptyTrash,omitempty"`
+}
+
+// TrashJob names what is to be deleted in a store's trash.
+type TrashJob struct {
+	Store string   `json:"store"`
+	Names []string `json:"names"`
+}
+
+// Report is one line that a worker writes: progress, or the end, with an error
+// or without.
+type Report struct {
+	Progress *rootfs.Progress `json:"progress,omitempty"`
+	Error    string           `json:"error,omitempty"`
+	Errno    int              `json:"errno,omitempty"`
+}
