@@ -4,16 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// dialTimeout bounds an attempt that should be refused at once.
-const dialTimeout = 2 * time.Second
 
 // networkChecks looks at what can be reached.
 func networkChecks() []check {
@@ -28,47 +23,41 @@ func networkChecks() []check {
 }
 
 func loopback(*Facts) outcome {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, port, err := Listen()
 	if err != nil {
 		return broken("%v", err)
 	}
-	defer listener.Close()
-	done := make(chan error, 1)
-	go func() {
-		conn, err := listener.Accept()
-		if err == nil {
-			_, err = conn.Write([]byte("x"))
-			conn.Close()
-		}
-		done <- err
-	}()
-	conn, err := net.DialTimeout("tcp", listener.Addr().String(), dialTimeout)
+	defer unix.Close(listener)
+	// The kernel completes the handshake by itself, so one thread is enough.
+	out, err := dial(localhost(port))
 	if err != nil {
-		return broken("%v", err)
+		return broken("connect to 127.0.0.1: %v", err)
 	}
-	defer conn.Close()
-	if _, err := conn.Read(make([]byte, 1)); err != nil {
-		return broken("%v", err)
+	defer unix.Close(out)
+	in, _, err := unix.Accept4(listener, unix.SOCK_CLOEXEC)
+	if err != nil {
+		return broken("accept: %v", err)
 	}
-	if err := <-done; err != nil {
-		return broken("%v", err)
+	defer unix.Close(in)
+	if _, err := unix.Write(in, []byte("x")); err != nil {
+		return broken("write: %v", err)
+	}
+	if n, err := readWithin(out, make([]byte, 1)); n != 1 {
+		return broken("read: %d bytes, %v", n, err)
 	}
 	return held("127.0.0.1 answers")
 }
 
 func interfaces(facts *Facts) outcome {
-	list, err := net.Interfaces()
+	names, err := interfaceNames()
 	if err != nil {
 		return broken("%v", err)
 	}
-	var names []string
-	others := false
-	for _, i := range list {
-		names = append(names, i.Name)
-		others = others || i.Flags&net.FlagLoopback == 0 && i.Flags&net.FlagUp != 0
-	}
 	text := strings.Join(names, " ")
+	others, err := otherInterfaceUp(names)
 	switch {
+	case err != nil:
+		return broken("%s: %v", text, err)
 	case !others:
 		return held("%s", text)
 	case facts.HostNetwork:
@@ -78,34 +67,50 @@ func interfaces(facts *Facts) outcome {
 	}
 }
 
+// hostPort tries the addresses under which user-mode network stacks and
+// careless forwardings have shown the host's loopback.
 func hostPort(facts *Facts) outcome {
 	if facts.Port == 0 {
 		return unknown("no port was named")
 	}
-	for _, address := range []string{"127.0.0.1", "0.0.0.0", "::1", "10.0.2.2", "169.254.1.1"} {
-		conn, err := net.DialTimeout("tcp", net.JoinHostPort(address, fmt.Sprint(facts.Port)), dialTimeout)
+	places := []struct {
+		text    string
+		address unix.Sockaddr
+	}{
+		{"127.0.0.1", localhost(facts.Port)},
+		{"0.0.0.0", &unix.SockaddrInet4{Port: facts.Port}},
+		{"::1", &unix.SockaddrInet6{Port: facts.Port, Addr: [16]byte{15: 1}}},
+		{"10.0.2.2", &unix.SockaddrInet4{Port: facts.Port, Addr: [4]byte{10, 0, 2, 2}}},
+		{"169.254.1.1", &unix.SockaddrInet4{Port: facts.Port, Addr: [4]byte{169, 254, 1, 1}}},
+	}
+	for _, p := range places {
+		fd, err := dial(p.address)
 		if err != nil {
 			continue
 		}
-		conn.Close()
+		unix.Close(fd)
 		if facts.HostNetwork {
-			return weaker("the network is the host's: %s answers", address)
+			return weaker("the network is the host's: %s answers", p.text)
 		}
-		return broken("%s port %d answers", address, facts.Port)
+		return broken("%s port %d answers", p.text, facts.Port)
 	}
 	return held("refused on five addresses")
 }
 
 // outside sends nothing: connecting a datagram socket only looks up a route.
+// The addresses are those of RFC 5737 and RFC 3849, which belong to nobody.
 func outside(facts *Facts) outcome {
 	if facts.HostNetwork {
 		return weaker("the network is the host's")
 	}
-	for _, address := range []string{"192.0.2.1:9", "[2001:db8::1]:9"} {
-		conn, err := net.Dial("udp", address)
+	for text, address := range map[string]unix.Sockaddr{
+		"192.0.2.1":   &unix.SockaddrInet4{Port: 9, Addr: [4]byte{192, 0, 2, 1}},
+		"2001:db8::1": &unix.SockaddrInet6{Port: 9, Addr: [16]byte{0x20, 0x01, 0x0d, 0xb8, 15: 1}},
+	} {
+		fd, err := connected(address, unix.SOCK_DGRAM)
 		if err == nil {
-			conn.Close()
-			return broken("there is a route to %s", address)
+			unix.Close(fd)
+			return broken("there is a route to %s", text)
 		}
 	}
 	return held("no route")
@@ -115,9 +120,9 @@ func abstractSocket(facts *Facts) outcome {
 	if facts.Abstract == "" {
 		return unknown("no socket was named")
 	}
-	conn, err := net.DialTimeout("unix", "@"+facts.Abstract, dialTimeout)
+	fd, err := dial(&unix.SockaddrUnix{Name: "@" + facts.Abstract})
 	if err == nil {
-		conn.Close()
+		unix.Close(fd)
 		if facts.HostNetwork {
 			return weaker("the network is the host's: abstract sockets come with it")
 		}
