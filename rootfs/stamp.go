@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,8 +10,8 @@ import (
 )
 
 // A stamp is the state of those files and directories of the host that change
-// when the host's programs and libraries do: one line for each, with inode,
-// size, times of modification and change, and the path. It is compared at each
+// when the host's programs and libraries do: a digest of their inodes, sizes and
+// times of modification and change, and the path of each. It is compared at each
 // run, which must take less than 100 microseconds; so it has the directories of
 // programs and libraries (a package manager renames into them), the libraries
 // themselves, and the indices of loader and package managers, but not the
@@ -23,8 +24,8 @@ var indices = [...]string{
 	"/var/lib/pacman/local", "/lib/apk/db/installed", "/etc/protocols", "/etc/services",
 }
 
-// maxStamped bounds the number of lines, and with them the time.
-const maxStamped = 150
+// maxStamped bounds the number of paths, and with them the time.
+const maxStamped = 100
 
 // stamped lists what the stamp of this plan looks at, without links on the way.
 func (p *planner) stamped() []string {
@@ -46,7 +47,7 @@ func (p *planner) stamped() []string {
 			out = append(out, name)
 		}
 	}
-	slices.SortFunc(out, func(a, b string) int { // see stampWriter
+	slices.SortFunc(out, func(a, b string) int { // by directory, see digestOf
 		if c := strings.Compare(parentOf(a), parentOf(b)); c != 0 {
 			return c
 		}
@@ -57,69 +58,64 @@ func (p *planner) stamped() []string {
 
 // makeStamp writes the stamp of these paths below the host root.
 func makeStamp(host *Root, names []string) string {
-	w := stampWriter{root: host.FD(), fd: -1}
-	defer w.close()
-	for _, name := range names {
-		w.add(name)
-	}
-	return string(w.buf)
+	list := strings.Join(names, "\n")
+	return strconv.FormatUint(digestOf(host, list), 16) + "\n" + list
 }
 
 // sameStamp reports whether the host is as it was when stamp was made.
 func sameStamp(host *Root, stamp string) bool {
-	w := stampWriter{root: host.FD(), fd: -1}
-	defer w.close()
-	for line := range strings.Lines(stamp) {
-		i := strings.IndexByte(line, '/')
-		if i < 0 {
-			return false
-		}
-		w.buf = w.buf[:0]
-		w.add(strings.TrimSuffix(line[i:], "\n"))
-		if string(w.buf) != line {
-			return false
-		}
-	}
-	return stamp != ""
+	digest, list, _ := strings.Cut(stamp, "\n")
+	return list != "" && digest == strconv.FormatUint(digestOf(host, list), 16)
 }
 
-// stampWriter writes lines. It keeps the directory of the last one open, since
-// most lines are of one directory and a short lookup is half the time. The
-// paths have no links on the way, so plain system calls stay in the root; who
-// could change that is root on the host.
-type stampWriter struct {
-	root int
-	dir  string
-	fd   int // of dir; -1 at first and when it cannot be opened
-	buf  []byte
-}
-
-// add writes one line. Something that is missing has a line as well.
-func (w *stampWriter) add(name string) {
-	slash := strings.LastIndexByte(name, '/')
-	if dir := name[:slash+1]; dir != w.dir {
-		w.close()
-		w.dir, w.fd = dir, -1
-		if fd, err := unix.Openat(w.root, "."+dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
-			w.fd = fd
+// digestOf looks at each path of the list. It keeps the directory of the last
+// one open, since most are of one directory and a short lookup is half the time.
+// The paths have no links on the way, so plain system calls stay in the root;
+// who could change that is root on the host.
+func digestOf(host *Root, list string) uint64 {
+	defer runtime.KeepAlive(host)
+	sum := uint64(fnvOffset)
+	dir, fd := "", -1
+	for name := range strings.SplitSeq(list, "\n") {
+		slash := strings.LastIndexByte(name, '/')
+		if name[:slash+1] != dir {
+			dir = name[:slash+1]
+			closeIfOpen(fd)
+			fd = -1 // stays so when it is gone, and so are the files
+			if f, err := unix.Openat(host.FD(), "."+dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
+				fd = f
+			}
+		}
+		var st unix.Stat_t
+		if fd < 0 || unix.Fstatat(fd, name[slash+1:], &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+			st = unix.Stat_t{}
+		}
+		for _, n := range [...]int64{
+			int64(st.Ino), st.Size, st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec,
+		} {
+			sum = mix(sum, uint64(n))
 		}
 	}
-	var st unix.Stat_t
-	if w.fd < 0 || unix.Fstatat(w.fd, name[slash+1:], &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
-		st = unix.Stat_t{}
-	}
-	for _, n := range [...]int64{
-		int64(st.Ino), st.Size, st.Mtim.Sec, st.Mtim.Nsec, st.Ctim.Sec, st.Ctim.Nsec,
-	} {
-		w.buf = strconv.AppendInt(w.buf, n, 36)
-		w.buf = append(w.buf, ' ')
-	}
-	w.buf = append(w.buf, name...)
-	w.buf = append(w.buf, '\n')
+	closeIfOpen(fd)
+	return sum
 }
 
-func (w *stampWriter) close() {
-	if w.fd >= 0 {
-		unix.Close(w.fd)
+// The offset and prime of 64-bit FNV-1a. Nobody forges a stamp: who can change
+// these files can change the programs themselves.
+const (
+	fnvOffset = 14695981039346656037
+	fnvPrime  = 1099511628211
+)
+
+// mix is FNV-1a over whole words, with the upper half folded down so that every
+// bit of a word reaches every bit of the sum.
+func mix(sum, word uint64) uint64 {
+	sum = (sum ^ word) * fnvPrime
+	return sum ^ sum>>32
+}
+
+func closeIfOpen(fd int) {
+	if fd >= 0 {
+		unix.Close(fd)
 	}
 }
