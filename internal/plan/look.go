@@ -50,6 +50,10 @@ const maxIdentityFile = 1 << 20
 // it has been made.
 func Look(ctx context.Context, s Spec, hold bool) (Facts, *Held, error) {
 	l := &look{ctx: ctx, spec: s, hold: hold, held: &Held{}}
+	// A wrong word is refused before anything is looked at, let alone made.
+	if err := checkSpec(s); err != nil {
+		return l.facts, l.held, err
+	}
 	err := l.all()
 	if l.host != nil {
 		l.host.Close()

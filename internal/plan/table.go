@@ -62,7 +62,7 @@ func privateDirs(s Spec, p *Plan) []mounts.Mount {
 	dirs := []mounts.Mount{
 		{Kind: mounts.Shared, Target: "/tmp", Mode: 0o1777, UID: root.UID, GID: root.GID, Directory: true},
 		{Kind: kept, Target: "/var/tmp", Mode: 0o1777, UID: root.UID, GID: root.GID, Directory: true},
-		{Kind: mounts.Shared, Target: "/run", Mode: 0o755, UID: root.UID, GID: root.GID, Directory: true},
+		{Kind: mounts.Shared, Target: "/run", Mode: 0o755, UID: uid, GID: gid, Directory: true},
 		{Kind: kept, Target: boxDir, Mode: 0o755, UID: uid, GID: gid, Directory: true},
 	}
 	if home := path.Clean(p.User.Home); under(home, "/home") && home != "/home" || home == "/root" {
