@@ -47,8 +47,9 @@ type Builder struct {
 	next      int            // number of the next scratch directory or file
 	taken     map[string]int // detached mounts of the host, by target
 	placed    []placed
-	byID      map[uint64]int // index in placed, by mount id
-	masks     [2]maskSource  // for files and for directories
+	byID      map[uint64]int   // index in placed, by mount id
+	masks     [2]maskSource    // for files and for directories
+	inProc    map[string]Mount // masks in the procfs of the inside, by target
 }
 
 // placed is one mount of the new root.
@@ -61,7 +62,6 @@ type placed struct {
 	tree     bool         // may have further mounts of the host below it
 	readOnly bool         // made read-only in Finish
 	device   bool         // the one kind of mount without nodev
-	inProc   bool         // a mask, by its name in the procfs of the inside
 }
 
 // Begin makes the propagation of all mounts private, so that neither half
@@ -72,7 +72,7 @@ type placed struct {
 func Begin(scratch Scratch) (*Builder, error) {
 	b := &Builder{
 		scratch: scratch, base: -1, proc: -1, root: -1, inside: -1,
-		taken: map[string]int{}, byID: map[uint64]int{}, umask: unix.Umask(0),
+		taken: map[string]int{}, byID: map[uint64]int{}, inProc: map[string]Mount{}, umask: unix.Umask(0),
 	}
 	for i := range b.masks {
 		b.masks[i] = maskSource{fd: -1, spare: -1}

@@ -50,9 +50,6 @@ func (b *Builder) Finish() error {
 // none was hidden by a later entry or went elsewhere (CVE-2021-30465).
 func (b *Builder) verifyTargets() error {
 	for _, p := range b.placed {
-		if p.inProc {
-			continue // verifyTable looks at these, which are many
-		}
 		id, isRoot, err := mountIDAt(unix.AT_FDCWD, p.target, 0)
 		if err != nil {
 			return fmt.Errorf("%s: look at the result: %w", p.entry, err)
@@ -71,7 +68,7 @@ func (b *Builder) verifyTargets() error {
 
 // verifyTable reads the mount table once, from the private procfs: every
 // mount must be one of ours or lie below a bind, be nosuid and, devices apart,
-// nodev. A mask must be on its name in the procfs of the inside.
+// nodev. The masks, which are many, are known by their place in the procfs.
 func (b *Builder) verifyTable() error {
 	table, err := b.mountTable()
 	if err != nil {
@@ -83,15 +80,16 @@ func (b *Builder) verifyTable() error {
 	}
 	found := 0
 	for _, m := range table {
+		if _, isMask := b.inProc[m.point]; isMask && m.parent == b.procID {
+			found++
+			continue
+		}
 		p, err := b.origin(m.id, parents)
 		if err != nil {
 			return fmt.Errorf("verify the mount on %s: %w", quote(m.point), err)
 		}
 		if p.id == m.id {
 			found++
-		}
-		if p.inProc && (m.parent != b.procID || m.point != p.target) {
-			return fmt.Errorf("%s: it is on %s instead: %w", p.entry, quote(m.point), unix.ESTALE)
 		}
 		err = verifyFlags(m.options, p.device)
 		if err != nil && p.id != m.id && covered(table)[m.id] {
@@ -101,8 +99,8 @@ func (b *Builder) verifyTable() error {
 			return fmt.Errorf("%s: verify the mount on %s: %w", p.entry, quote(m.point), err)
 		}
 	}
-	if found != len(b.placed) {
-		return fmt.Errorf("verify the mounts: %d of %d are there: %w", found, len(b.placed), unix.ESTALE)
+	if found != len(b.placed)+len(b.inProc) {
+		return fmt.Errorf("verify the mounts: %d of %d are there: %w", found, len(b.placed)+len(b.inProc), unix.ESTALE)
 	}
 	return nil
 }

@@ -100,9 +100,9 @@ func (b *Builder) maskProc(m Mount, name string) error {
 		}
 		err = unix.MoveMount(fd, "", b.inside, name, unix.MOVE_MOUNT_F_EMPTY_PATH)
 		if err == nil {
-			err = b.rememberMask(m, fd)
 			unix.Close(fd)
-			return err
+			b.inProc[m.Target] = m
+			return nil
 		}
 		if s.spare < 0 {
 			s.spare = fd
@@ -117,16 +117,6 @@ func (b *Builder) maskProc(m Mount, name string) error {
 		}
 	}
 	return fmt.Errorf("move_mount: %w", err)
-}
-
-func (b *Builder) rememberMask(m Mount, fd int) error {
-	id, _, err := mountID(fd)
-	if err != nil {
-		return err
-	}
-	_, inProc := b.belowProc(m.Target)
-	b.remember(placed{id: id, target: m.Target, entry: m, fd: -1, foreign: true, inProc: inProc})
-	return nil
 }
 
 // attachReadOnly binds a target on itself.
@@ -162,5 +152,14 @@ func (b *Builder) attachReadOnly(m Mount) error {
 	if err := b.restrict(fd, m.attrs(), true); err != nil {
 		return err
 	}
-	return b.rememberMask(m, fd)
+	if at == b.inside {
+		b.inProc[m.Target] = m
+		return nil
+	}
+	id, _, err := mountID(fd)
+	if err != nil {
+		return err
+	}
+	b.remember(placed{id: id, target: m.Target, entry: m, fd: -1, foreign: true})
+	return nil
 }
