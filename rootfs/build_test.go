@@ -257,13 +257,13 @@ func TestOldImageInUseStaysUntilItIsFree(t *testing.T) {
 	if _, err := os.Stat(first.Path); err != nil {
 		t.Fatalf("an image in use was removed: %v", err)
 	}
-	_, err := s.Collect()
+	_, err := s.Collect(nil)
 	must(t, err)
 	if _, err := os.Stat(first.Path); err != nil {
 		t.Fatalf("an image in use was collected: %v", err)
 	}
 	must(t, first.Close())
-	_, err = s.Collect()
+	_, err = s.Collect(nil)
 	must(t, err)
 	if _, err := os.Stat(first.Path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a free old image stays: %v", err)
@@ -383,7 +383,7 @@ func TestKilledBuildIsNeverUsed(t *testing.T) {
 		staging, err := filepath.Glob(filepath.Join(s.Path(), "images/base/.staging-*"))
 		must(t, err)
 		killed += len(staging)
-		_, err = s.Collect()
+		_, err = s.Collect(nil)
 		must(t, err)
 		checkStoreIsEmpty(t, s)
 	}

@@ -22,8 +22,14 @@ type Leftover struct {
 // delete it moves to the trash and returns, for EmptyTrash in a worker. It
 // never waits for a lock. The usual case, nothing to do, takes tens of
 // microseconds.
-func (s *Store) Collect() ([]Leftover, error) {
-	err := errors.Join(s.collectSandboxes(), s.collectImages())
+//
+// dead, which may be nil, is told the state of each sandbox before it goes, so
+// that a caller can undo what a crashed run did elsewhere (SandboxState.Extra).
+func (s *Store) Collect(dead func(SandboxState) error) ([]Leftover, error) {
+	if dead == nil {
+		dead = func(SandboxState) error { return nil }
+	}
+	err := errors.Join(s.collectSandboxes(dead), s.collectImages())
 	names, listErr := listNames(s.trashcan)
 	if listErr != nil {
 		return nil, errors.Join(err, listErr)
@@ -70,7 +76,7 @@ func EmptyTrash(path string, names ...string) error {
 }
 
 // collectSandboxes moves every sandbox to the trash whose run is gone.
-func (s *Store) collectSandboxes() error {
+func (s *Store) collectSandboxes(dead func(SandboxState) error) error {
 	names, err := listNames(s.sandboxes)
 	if err != nil || len(names) == 0 {
 		return err
@@ -90,6 +96,7 @@ func (s *Store) collectSandboxes() error {
 			b.Close()
 			continue
 		case e == nil:
+			err = errors.Join(err, dead(b.State))
 			b.Close()
 		case errors.Is(e, unix.EWOULDBLOCK):
 			continue

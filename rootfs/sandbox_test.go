@@ -40,7 +40,7 @@ func TestSandboxIsHeldKeptAndOpened(t *testing.T) {
 		}
 		must(t, b.Close())
 	}
-	left, err := s.Collect()
+	left, err := s.Collect(nil)
 	must(t, err)
 	if len(left) != 0 {
 		t.Errorf("left %v", left)
@@ -77,7 +77,7 @@ func TestCollectTakesOnlyWhatNobodyHolds(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(s.Path(), "sandboxes/0123456789ab"), 0o700)) // died at once
 	must(t, os.MkdirAll(filepath.Join(s.Path(), "trash/half/tree"), 0o700))     // died while deleting
 
-	left, err := s.Collect()
+	left, err := s.Collect(nil)
 	must(t, err)
 	if len(left) != 0 {
 		t.Errorf("left %v", left)
@@ -94,13 +94,13 @@ func TestCollectTakesOnlyWhatNobodyHolds(t *testing.T) {
 	fd, err := unix.Dup(int(running.Lock.Fd()))
 	must(t, err)
 	must(t, running.Close())
-	_, err = s.Collect()
+	_, err = s.Collect(nil)
 	must(t, err)
 	if _, err := os.Stat(running.Path); err != nil {
 		t.Error("taken while pid 1 still has the lock")
 	}
 	must(t, unix.Close(fd))
-	_, err = s.Collect()
+	_, err = s.Collect(nil)
 	must(t, err)
 	if _, err := os.Stat(running.Path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("still there: %v", err)
@@ -117,7 +117,7 @@ func TestSandboxesAreNotCollectedWhileBeingMade(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				if _, err := s.Collect(); err != nil {
+				if _, err := s.Collect(nil); err != nil {
 					t.Error(err)
 				}
 			}
@@ -173,7 +173,7 @@ func TestForeignFilesWaitForTheMap(t *testing.T) {
 			left = *l
 		} else {
 			must(t, b.Close())
-			all, err := s.Collect()
+			all, err := s.Collect(nil)
 			must(t, err)
 			if len(all) != 1 {
 				t.Fatalf("left %v", all)

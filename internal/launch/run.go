@@ -1,7 +1,9 @@
 package launch
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"runtime"
 	"time"
@@ -133,8 +135,12 @@ func (r *run) emptyTrash(left rootfs.Leftover) error {
 	return runWorker(r.plan.Identity, plan.Job{EmptyTrash: &plan.TrashJob{Store: r.held.Store.Path(), Names: []string{left.Trash}}}, nil)
 }
 
-// place makes the placeholders in --rw trees.
+// place makes the placeholders in --rw trees, and writes down which, for the
+// run that clears up if this one is killed.
 func (r *run) place() error {
+	if len(r.plan.Placeholders) == 0 {
+		return nil
+	}
 	for i, ph := range r.plan.Placeholders {
 		made, err := ph.Create()
 		if err != nil {
@@ -144,7 +150,11 @@ func (r *run) place() error {
 		r.plan.Placeholders[i] = made
 		r.plan.Mounts = append(r.plan.Mounts, made.Mount())
 	}
-	return nil
+	var err error
+	if r.sandbox.State.Extra, err = json.Marshal(r.plan.Placeholders); err != nil {
+		return fmt.Errorf("encode the placeholders: %w", err)
+	}
+	return r.sandbox.Save()
 }
 
 // clone starts pid 1 and has its id maps written.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
 )
 
@@ -91,7 +92,7 @@ func BuildImage(id plan.Identity, req rootfs.ImageRequest, progress func(rootfs.
 
 // Collect removes what earlier runs that were killed left in the store.
 func Collect(store *rootfs.Store, id func(rootfs.Ownership) (plan.Identity, error)) error {
-	left, err := store.Collect()
+	left, err := store.Collect(removePlaceholders)
 	for _, l := range left {
 		identity, idErr := id(l.Owner)
 		if idErr != nil {
@@ -102,4 +103,24 @@ func Collect(store *rootfs.Store, id func(rootfs.Ownership) (plan.Identity, erro
 		err = errors.Join(err, runWorker(identity, job, nil))
 	}
 	return err
+}
+
+// removePlaceholders undoes what a run that was killed did in a --rw tree: its
+// placeholders stand in the sandbox's state. One that is not what was made is
+// the user's and stays.
+func removePlaceholders(state rootfs.SandboxState) error {
+	if len(state.Extra) == 0 {
+		return nil
+	}
+	var list []mounts.Placeholder
+	if err := json.Unmarshal(state.Extra, &list); err != nil {
+		return fmt.Errorf("read what the sandbox %s left: %w", state.ID, err)
+	}
+	var errs error
+	for _, ph := range list {
+		if err := ph.Remove(); err != nil && !errors.Is(err, mounts.ErrChanged) && !errors.Is(err, unix.ENOENT) {
+			errs = errors.Join(errs, err)
+		}
+	}
+	return errs
 }
