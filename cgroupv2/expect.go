@@ -43,8 +43,8 @@ func (k kernel) expect(h Host, need []string) Prospect {
 		return scope
 	}
 	e := &NotDelegated{Host: h, Tried: []Attempt{
-		{Rung: Own, Dir: h.Own, Err: ownReason, Fix: h.fix(ownReason)},
-		{Rung: Scope, Err: scopeReason, Fix: h.fix(scopeReason)},
+		h.attempt(Own, h.Own, ownReason),
+		h.attempt(Scope, h.Manager, scopeReason),
 	}}
 	return Prospect{Text: e.Error(), Fix: e.Fix()}
 }

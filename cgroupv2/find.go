@@ -71,7 +71,7 @@ func find(ctx context.Context, k kernel, need []string) (*Parent, error) {
 			parent.Rung, parent.Tried, parent.k, parent.host = rung.name, f.tried, k, h
 			return parent, nil
 		}
-		f.tried = append(f.tried, Attempt{Rung: rung.name, Dir: rung.dir, Err: err, Fix: h.fix(err)})
+		f.tried = append(f.tried, h.attempt(rung.name, rung.dir, err))
 	}
 	return nil, &NotDelegated{Host: h, Tried: f.tried}
 }

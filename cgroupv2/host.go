@@ -29,8 +29,9 @@ const (
 
 // Job names the batch job that the caller is in.
 type Job struct {
-	System string `json:"system"` // "Slurm", "PBS", …
-	ID     string `json:"id"`
+	System   string `json:"system"` // "Slurm", "PBS", …
+	ID       string `json:"id"`
+	Variable string `json:"variable"` // of the environment, which tells of it
 }
 
 // Host is what can be seen of a host's cgroups without changing anything.
@@ -85,9 +86,7 @@ func look(k kernel, need []string) (Host, error) {
 	h.Available = readWords(filepath.Join(h.Mount, "cgroup.controllers"))
 	h.Unit = h.unitOf(h.Own)
 	h.Manager = k.managerDir(h)
-	if job := batchJob(k.env); job != nil && !inLogin(h.Path) {
-		h.Job = job
-	}
+	h.Job = batchJob(k.env)
 	h.Prospect = k.expect(h, need)
 	return h, nil
 }
@@ -255,7 +254,9 @@ func userManager(dir string) (uid string, ok bool) {
 	return "", false
 }
 
-// batchJob names the job that the environment tells of.
+// batchJob names the job that the environment tells of. The variables are also there in
+// a shell that a job's owner has elsewhere, which costs that shell the service manager;
+// taking them for stale would cost a job its limits.
 func batchJob(env func(string) string) *Job {
 	for _, system := range []struct{ name, variable string }{
 		{"Slurm", "SLURM_JOB_ID"},
@@ -264,12 +265,8 @@ func batchJob(env func(string) string) *Job {
 		{"Flux", "FLUX_JOB_ID"},
 	} {
 		if id := env(system.variable); id != "" {
-			return &Job{System: system.name, ID: id}
+			return &Job{System: system.name, ID: id, Variable: system.variable}
 		}
 	}
 	return nil
 }
-
-// inLogin says that a process is in a login session or a user manager. Variables of a
-// job are inherited there, as by the shell of salloc, but its limits are not in force.
-func inLogin(path string) bool { return strings.HasPrefix(path, "/user.slice/") }

@@ -95,16 +95,31 @@ const (
 	fixMount   = "give the container a writable cgroup tree of its own"
 )
 
+// attempt tells of a rung that was refused. A reason that no controller arrives gets the
+// place where they are lost.
+func (h Host) attempt(rung Rung, dir string, err error) Attempt {
+	if errors.Is(err, errEmpty) {
+		if lack := h.Lack(dir, "memory"); lack != nil {
+			err = fmt.Errorf("%w: %w", err, lack)
+		}
+	}
+	return Attempt{Rung: rung, Dir: dir, Err: err, Fix: h.fix(err)}
+}
+
 // fix returns what can be done about the reason of one rung.
 func (h Host) fix(err error) string {
 	var unit *undelegated
 	var noManager *unreachable
 	var notSeen *hidden
+	var job *inJob
+	var lack *Lack
 	switch {
-	case h.Hierarchy == Legacy, h.Hierarchy == Hybrid && errors.Is(err, errEmpty):
+	case h.Hierarchy == Legacy:
 		return fixUnified
 	case errors.Is(err, errNoManager), errors.As(err, &noManager) && errors.Is(err, unix.ENOENT):
 		return fixLinger
+	case errors.As(err, &job):
+		return "outside of the job unset " + job.job.Variable
 	case errors.As(err, &unit):
 		if strings.HasPrefix(unit.unit, "session-") || strings.HasPrefix(unit.unit, "user@") {
 			return "" // nobody delegates a login session
@@ -114,10 +129,8 @@ func (h Host) fix(err error) string {
 		return fixMount
 	case errors.Is(err, errThreaded), errors.Is(err, errInvalid), errors.Is(err, errRoot):
 		return "start it outside of the threaded cgroup"
-	case errors.Is(err, errEmpty):
-		if lack := h.Lack(h.Own, "memory"); lack != nil {
-			return lack.Fix
-		}
+	case errors.As(err, &lack):
+		return lack.Fix
 	case errors.Is(err, unix.EAGAIN):
 		return "raise cgroup.max.descendants above the cgroup, or end what uses it up"
 	}
