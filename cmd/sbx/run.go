@@ -9,6 +9,7 @@ import (
 	"github.com/sbx-run/sbx/internal/launch"
 	"github.com/sbx-run/sbx/internal/plan"
 	"github.com/sbx-run/sbx/mounts"
+	"github.com/sbx-run/sbx/rootfs"
 	"github.com/sbx-run/sbx/userns"
 )
 
@@ -142,11 +143,23 @@ func (c *runCommand) prepare(spec plan.Spec, s streams) (*plan.Plan, *plan.Held,
 	}
 	collect(held, facts, s)
 	p, err := plan.Build(spec, facts)
-	if err != nil || !p.Image.Build {
-		return p, held, err
-	}
-	if err := buildImage(spec, facts, c.Quiet, s); err != nil {
+	if err != nil {
 		return nil, held, err
+	}
+	first := held.Store == nil
+	if first {
+		// Nothing was changed on the host until here.
+		if held.Store, err = rootfs.OpenStore(facts.Store); err != nil {
+			return nil, held, err
+		}
+	}
+	if !p.Image.Build && !first {
+		return p, held, nil
+	}
+	if p.Image.Build {
+		if err := buildImage(spec, facts, c.Quiet, s); err != nil {
+			return nil, held, err
+		}
 	}
 	held.Close()
 	facts, held, err = plan.Look(ctx, spec, true)

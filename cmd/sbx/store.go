@@ -21,6 +21,9 @@ func (c *gcCommand) Run(s streams) error {
 	if err != nil {
 		return err
 	}
+	if held.Store == nil {
+		return nil // there never was a run
+	}
 	return launch.Collect(held.Store, ownerIdentity(facts))
 }
 
@@ -37,6 +40,9 @@ func ownerIdentity(f plan.Facts) func(rootfs.Ownership) (plan.Identity, error) {
 // collect clears up behind runs that were killed. It never keeps a run from
 // starting.
 func collect(held *plan.Held, f plan.Facts, s streams) {
+	if held.Store == nil {
+		return
+	}
 	if err := launch.Collect(held.Store, ownerIdentity(f)); err != nil {
 		s.say("clearing up after an earlier run: %v", err)
 	}

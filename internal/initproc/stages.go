@@ -176,6 +176,8 @@ func (p *process) rootBy(method string) error {
 		return p.builder.MakeRoot(mounts.Root{
 			Method: mounts.MethodOverlay, Lower: []string{p.plan.Root.Lower},
 			Upper: path.Join(sandbox, "upper"), Work: path.Join(sandbox, "work"),
+			// What is thrown away need not reach the disk.
+			Volatile: !p.plan.Root.Keep,
 		})
 	}
 	if err := p.copyTree(dir, method, owner); err != nil {

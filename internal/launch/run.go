@@ -138,6 +138,11 @@ func (r *run) emptyTrash(left rootfs.Leftover) error {
 // place makes the placeholders in --rw trees, and writes down which, for the
 // run that clears up if this one is killed.
 func (r *run) place() error {
+	if len(r.plan.Writable) > 0 {
+		if err := r.held.Store.AddShared(r.plan.Writable...); err != nil {
+			return err
+		}
+	}
 	if len(r.plan.Placeholders) == 0 {
 		return nil
 	}

@@ -37,8 +37,9 @@ func Build(s Spec, f Facts) (*Plan, error) {
 	}
 	for _, sh := range f.Shares {
 		p.Placeholders = append(p.Placeholders, sh.Placeholders...)
-		if sh.Note != "" {
-			p.Warnings = append(p.Warnings, sh.Note)
+		p.Warnings = append(p.Warnings, sh.Notes...)
+		if sh.Write {
+			p.Writable = append(p.Writable, sh.Resolved)
 		}
 	}
 	if p.Process, err = process(s, f, p); err != nil {

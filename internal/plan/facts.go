@@ -115,8 +115,8 @@ type Shared struct {
 	Guard []mounts.Mount `json:"guard,omitempty"`
 	// Placeholders are made on the host before and taken away after the run.
 	Placeholders []mounts.Placeholder `json:"placeholders,omitempty"`
-	// Note is a warning about what is being shared.
-	Note string `json:"note,omitempty"`
+	// Notes are warnings about what is being shared.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // CopyFact is a --copy-in path after looking at it.

@@ -77,7 +77,7 @@ type look struct {
 
 func (l *look) all() error {
 	steps := []func() error{
-		l.caller, l.kernel, l.streams, l.environment, l.shares, l.copies, l.image, l.program,
+		l.caller, l.kernel, l.streams, l.environment, l.store, l.shares, l.copies, l.image, l.program,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
@@ -275,32 +275,51 @@ func readSmall(name string) ([]byte, error) {
 
 // shares looks at every --ro and --rw.
 func (l *look) shares() error {
+	if len(l.spec.Shares) == 0 {
+		return nil
+	}
+	tainted, err := rootfs.SharedIn(l.facts.Store)
+	if err != nil {
+		return err
+	}
 	for _, sh := range l.spec.Shares {
-		flag := "--ro"
-		if sh.Write {
-			flag = "--rw"
-		}
-		src, err := mounts.Resolve(sh.Source)
+		shared, err := l.share(sh, tainted)
 		if err != nil {
-			return misuse("%s %s: %v", flag, sh.Source, err)
-		}
-		shared := Shared{Share: sh, Resolved: src.Path, Dev: src.Dev, Ino: src.Ino, Directory: src.Directory}
-		if shared.Target == "" {
-			if shared.Target, err = filepath.Abs(sh.Source); err != nil {
-				return fmt.Errorf("find the working directory: %w", err)
-			}
-		}
-		shared.Target = filepath.Clean(shared.Target)
-		if sh.Write && src.Directory && checkShare(shared, l.facts.Caller) == nil {
-			guarded, err := mounts.Guard(src.Path, shared.Target)
-			if err != nil {
-				return misuse("%s %s: %v", flag, sh.Source, err)
-			}
-			shared.Guard, shared.Placeholders, shared.Note = guarded.Mounts, guarded.Missing, guarded.Truncated
+			return misuse("%s %s: %v", sh.Flag(), sh.Source, err)
 		}
 		l.facts.Shares = append(l.facts.Shares, shared)
 	}
 	return nil
+}
+
+func (l *look) share(sh Share, tainted []string) (Shared, error) {
+	src, err := mounts.Resolve(sh.Source, tainted...)
+	if err != nil {
+		return Shared{}, err
+	}
+	shared := Shared{Share: sh, Resolved: src.Path, Dev: src.Dev, Ino: src.Ino, Directory: src.Directory}
+	if shared.Target == "" {
+		if shared.Target, err = filepath.Abs(sh.Source); err != nil {
+			return Shared{}, fmt.Errorf("find the working directory: %w", err)
+		}
+	}
+	shared.Target = filepath.Clean(shared.Target)
+	for _, socket := range mounts.ReachedSockets(src.Path, mounts.PowerfulSockets(l.facts.Caller.Home)) {
+		shared.Notes = append(shared.Notes, fmt.Sprintf("%s %s shows %s: %s", sh.Flag(), sh.Source, socket.Path, socket.Reason))
+	}
+	if !sh.Write || !src.Directory || checkShare(shared, l.facts.Caller) != nil {
+		return shared, nil
+	}
+	guarded, err := mounts.Guard(src.Path, shared.Target)
+	if err != nil {
+		return Shared{}, err
+	}
+	shared.Guard, shared.Placeholders = guarded.Mounts, guarded.Missing
+	shared.Notes = append(shared.Notes, guarded.Unprotected...)
+	if guarded.Truncated != "" {
+		shared.Notes = append(shared.Notes, guarded.Truncated)
+	}
+	return shared, nil
 }
 
 // copies looks at every --copy-in.

@@ -23,17 +23,30 @@ func readFull(r io.Reader, buf []byte) (int, error) {
 	return n, err
 }
 
-// image finds the image, and reads from it what the rest depends on.
-func (l *look) image() error {
+// store finds the store, and opens it if it is there: making it is a change on
+// the host, for which the plan has to be sound first.
+func (l *look) store() error {
 	var err error
 	if l.facts.Store, err = rootfs.StorePath(os.Getenv); err != nil {
 		return err
 	}
-	if l.hold {
-		if l.held.Store, err = rootfs.OpenStore(l.facts.Store); err != nil {
-			return err
-		}
+	exists, err := rootfs.InspectStore(l.facts.Store)
+	if err != nil || !exists {
+		return err
 	}
+	// pid 1 follows no link on the way to the store; a home may lie behind one.
+	if l.facts.Store, err = filepath.EvalSymlinks(l.facts.Store); err != nil {
+		return fmt.Errorf("find the store: %w", err)
+	}
+	if l.hold {
+		l.held.Store, err = rootfs.OpenStore(l.facts.Store)
+	}
+	return err
+}
+
+// image finds the image, and reads from it what the rest depends on.
+func (l *look) image() error {
+	var err error
 	if l.host, err = rootfs.OpenRoot("/"); err != nil {
 		return err
 	}
@@ -64,7 +77,9 @@ func (l *look) ownImage(name string) error {
 		return err
 	}
 	var info rootfs.ImageInfo
-	if l.hold {
+	if l.hold && l.held.Store == nil {
+		err = rootfs.ErrNoImage
+	} else if l.hold {
 		var img *rootfs.Image
 		img, err = l.held.Store.FindImage(l.ctx, req)
 		if err == nil {

@@ -23,6 +23,8 @@ type Plan struct {
 	Private Private `json:"private"`
 	// Mounts is the table in the order in which it is applied.
 	Mounts []mounts.Mount `json:"mounts"`
+	// Writable are the host's directories shared read-write; the store remembers them.
+	Writable []string `json:"writable,omitempty"`
 	// Placeholders are made in --rw trees and taken away afterwards.
 	Placeholders []mounts.Placeholder `json:"placeholders,omitempty"`
 

@@ -61,6 +61,14 @@ type Share struct {
 	Write bool `json:"write,omitempty"` // --rw
 }
 
+// Flag is the flag that the share was asked for with.
+func (s Share) Flag() string {
+	if s.Write {
+		return "--rw"
+	}
+	return "--ro"
+}
+
 // TmpfsSpec is one --tmpfs: a directory in memory.
 type TmpfsSpec struct {
 	Target string `json:"target"`

@@ -99,11 +99,7 @@ func etcFiles(s Spec, f Facts, p *Plan) []mounts.Mount {
 func askedMounts(s Spec, f Facts, p *Plan) ([]mounts.Mount, error) {
 	var list []mounts.Mount
 	for _, sh := range f.Shares {
-		flag := "--ro"
-		if sh.Write {
-			flag = "--rw"
-		}
-		if err := checkTarget(flag, sh.Target); err != nil {
+		if err := checkTarget(sh.Flag(), sh.Target); err != nil {
 			return nil, err
 		}
 		if err := checkShare(sh, f.Caller); err != nil {
