@@ -103,9 +103,11 @@ func missingModule(p *plan.Plan, tail string) string {
 // brought it.
 func missingFile(p *plan.Plan, tail string) string {
 	name := lastMatch(`No such file or directory: ['"]([^'"]+)['"]|['"‘]?([^\s:'"‘’]+)['"’]?: No such file or directory|open ([^\s:]+): no such file or directory|No such file or directory \(os error 2\): (\S+)|ENOENT: no such file or directory, \w+ '([^']+)'`, tail)
-	if name == "" {
+	if name == "" || strings.HasPrefix(name, "/proc/") || strings.HasPrefix(name, "/dev/") || strings.HasPrefix(name, "/sys/") {
 		return ""
 	}
+	// What stands in /box would stand in the working directory outside.
+	name = strings.TrimPrefix(name, "/box/")
 	host, err := filepath.Abs(name)
 	if err != nil {
 		return ""
