@@ -92,7 +92,7 @@ func missingCommand(p *plan.Plan, tail string) string {
 }
 
 func missingModule(p *plan.Plan, tail string) string {
-	name := lastMatch(`ModuleNotFoundError: No module named '([^']+)'|Can't locate (\S+) in @INC|Cannot find module '([^']+)'`, tail)
+	name := lastMatch(`ModuleNotFoundError: No module named '([^']+)'|Can't locate (\S+) in @INC|Cannot find module '([^/'][^']*)'`, tail)
 	if name == "" {
 		return ""
 	}
@@ -102,7 +102,7 @@ func missingModule(p *plan.Plan, tail string) string {
 // missingFile takes a name only if the host has it: then a flag would have
 // brought it.
 func missingFile(p *plan.Plan, tail string) string {
-	name := lastMatch(`No such file or directory: ['"]([^'"]+)['"]|['"‘]?([^\s:'"‘’]+)['"’]?: No such file or directory|open ([^\s:]+): no such file or directory|No such file or directory \(os error 2\): (\S+)|ENOENT: no such file or directory, \w+ '([^']+)'`, tail)
+	name := lastMatch(`No such file or directory: ['"]([^'"]+)['"]|can't open file '([^']+)'|Cannot find module '(/[^']+)'|['"‘]?([^\s:'"‘’]+)['"’]?: No such file or directory|open ([^\s:]+): no such file or directory|No such file or directory \(os error 2\): (\S+)|ENOENT: no such file or directory, \w+ '([^']+)'`, tail)
 	if name == "" || strings.HasPrefix(name, "/proc/") || strings.HasPrefix(name, "/dev/") || strings.HasPrefix(name, "/sys/") {
 		return ""
 	}
