@@ -10,4 +10,7 @@ require (
 	golang.org/x/sys v0.50.0
 )
 
-require golang.org/x/tools v0.26.0 // indirect
+require (
+	github.com/godbus/dbus/v5 v5.2.4 // indirect
+	golang.org/x/tools v0.26.0 // indirect
+)
