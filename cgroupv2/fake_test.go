@@ -26,6 +26,7 @@ type fake struct {
 	// errors are given for a write, by the end of its path.
 	errors map[string]error
 	uid    int
+	brings map[string]map[string]string
 }
 
 const fakePid = 4242
@@ -105,27 +106,36 @@ func (f *fake) place(path string, pid int) {
 	}
 }
 
-// filesOf are the files that a controller brings to a cgroup.
-var filesOf = map[string]map[string]string{
-	"cgroup": {
-		"cgroup.procs": "", "cgroup.type": "domain", "cgroup.events": "populated 0\nfrozen 0",
-		"cgroup.subtree_control": "", "cgroup.freeze": "0", "cgroup.kill": "", "cpu.stat": "usage_usec 0",
-	},
-	"cpu":    {"cpu.max": "max 100000", "cpu.weight": "100"},
-	"cpuset": {"cpuset.cpus": "", "cpuset.cpus.effective": "0-3"},
-	"io":     {"io.weight": "default 100", "io.stat": ""},
-	"memory": {
-		"memory.max": "max", "memory.high": "max", "memory.swap.max": "max", "memory.oom.group": "0",
-		"memory.current": "0", "memory.peak": "0", "memory.swap.current": "0",
-		"memory.events": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0",
-	},
-	"pids": {"pids.max": "max", "pids.current": "0", "pids.peak": "0", "pids.events": "max 0"},
+// files are those that a controller brings to a cgroup; a test may change them.
+func (f *fake) files(controller string) map[string]string {
+	if f.brings == nil {
+		f.brings = filesOf()
+	}
+	return f.brings[controller]
+}
+
+func filesOf() map[string]map[string]string {
+	return map[string]map[string]string{
+		"cgroup": {
+			"cgroup.procs": "", "cgroup.type": "domain", "cgroup.events": "populated 0\nfrozen 0",
+			"cgroup.subtree_control": "", "cgroup.freeze": "0", "cgroup.kill": "", "cpu.stat": "usage_usec 0",
+		},
+		"cpu":    {"cpu.max": "max 100000", "cpu.weight": "100"},
+		"cpuset": {"cpuset.cpus": "", "cpuset.cpus.effective": "0-1"},
+		"io":     {"io.weight": "default 100", "io.stat": ""},
+		"memory": {
+			"memory.max": "max", "memory.high": "max", "memory.swap.max": "max", "memory.oom.group": "0",
+			"memory.current": "0", "memory.peak": "0", "memory.swap.current": "0",
+			"memory.events": "low 0\nhigh 0\nmax 0\noom 0\noom_kill 0\noom_group_kill 0",
+		},
+		"pids": {"pids.max": "max", "pids.current": "0", "pids.peak": "0", "pids.events": "max 0"},
+	}
 }
 
 func (f *fake) populate(dir string, controllers []string) {
 	f.put(filepath.Join(dir, "cgroup.controllers"), strings.Join(controllers, " ")+"\n")
 	for _, c := range append([]string{"cgroup"}, controllers...) {
-		for file, text := range filesOf[c] {
+		for file, text := range f.files(c) {
 			path := filepath.Join(dir, file)
 			if _, err := os.Lstat(path); err != nil && !slices.Contains(f.absent, file) {
 				f.put(path, text+"\n")
@@ -200,7 +210,21 @@ func (f *fake) write(path, value string) error {
 		}
 	}
 	f.put(path, value+"\n")
+	if file == "cpuset.cpus" {
+		f.put(path+".effective", f.online(value)+"\n")
+	}
 	return nil
+}
+
+// online leaves of a set the CPUs that this host has; all of them when none is left.
+func (f *fake) online(text string) string {
+	set, _ := parseSet(text)
+	set[0] &= 0b11
+	clear(set[1:])
+	if set[0] == 0 {
+		set[0] = 0b11
+	}
+	return set.String()
 }
 
 // control follows cgroups(7): all of a write or nothing, only what arrives, and not

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -41,6 +42,10 @@ func play(role string) int {
 		return forkBomb()
 	case "anonymous", "memfd", "shm", "pipes":
 		return eat(role)
+	case "hoard":
+		return startAndWait("anonymous")
+	case "share", "shared":
+		return share(role)
 	case "find":
 		return findAndHold()
 	}
@@ -112,6 +117,49 @@ func forkBomb() int {
 			time.Sleep(10 * time.Millisecond)
 		}
 	}
+}
+
+// startAndWait runs a role as a child, so that the memory is not the first process's.
+func startAndWait(role string) int {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread() // which the signal is bound to
+	_ = cmd.Run()
+	return 0
+}
+
+// share maps 64 MiB of one file, in the process itself and in a child.
+func share(role string) int {
+	const size = 64 << 20
+	fd := 3
+	if role == "share" {
+		var err error
+		if fd, err = unix.MemfdCreate("shared", 0); err != nil {
+			return 2
+		}
+		if err := unix.Ftruncate(fd, size); err != nil {
+			return 2
+		}
+	}
+	data, err := unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return 2
+	}
+	for i := 0; i < size; i += 4096 {
+		data[i] = 1
+	}
+	if role == "shared" {
+		time.Sleep(time.Minute)
+		return 0
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleVariable+"=shared")
+	cmd.ExtraFiles = []*os.File{os.NewFile(uintptr(fd), "shared")}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	runtime.LockOSThread()
+	_ = cmd.Run()
+	return 0
 }
 
 // findAndHold takes a place and a leaf, tells of it, and waits for its standard input
