@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/internal/launch"
 	"github.com/sbx-run/sbx/internal/plan"
 	"github.com/sbx-run/sbx/internal/quote"
@@ -25,6 +26,10 @@ func closingLine(p *plan.Plan, r launch.Result) string {
 		return fmt.Sprintf("timed out after %s (--timeout), everything was killed", p.Process.Timeout)
 	case r.Killed:
 		return "interrupted twice, everything was killed"
+	case r.Over != "":
+		return "killed: " + r.Over
+	case len(r.Findings) > 0:
+		return limitLine(r)
 	case r.Signal == unix.SIGPIPE:
 		return "" // the reader went away: `sbx run yes | head` ends quietly
 	case r.Signal != 0:
@@ -36,6 +41,24 @@ func closingLine(p *plan.Plan, r launch.Result) string {
 	default:
 		return ""
 	}
+}
+
+// limitLine tells what the kernel did for a limit and which flag moves it.
+func limitLine(r launch.Result) string {
+	f := r.Findings[0]
+	text := f.Text
+	if f.Killed {
+		text = "killed: " + text
+	} else if r.Status == 0 && r.Signal == 0 {
+		return "" // it went well in spite of it
+	}
+	switch f.Cause {
+	case cgroupv2.MemoryLimit:
+		text += "; raise it with -m"
+	case cgroupv2.PidsLimit:
+		text += "; raise it with --pids-limit"
+	}
+	return text
 }
 
 // missingLine reads the program's last words for something that was not there

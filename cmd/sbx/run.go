@@ -24,14 +24,21 @@ type runFlags struct {
 	Copy     string   `help:"How the sandbox gets its copy of the image: auto, overlay, reflink or full." default:"auto" placeholder:"METHOD" group:"Files"`
 	Keep     bool     `help:"Keep the sandbox's copy when the program has ended." group:"Files"`
 
-	Env      []string      `short:"e" help:"Set a variable, or pass on your own." placeholder:"NAME[=VALUE]" sep:"none" group:"Process"`
-	EnvFile  []string      `help:"Read variables from a file." placeholder:"FILE" sep:"none" group:"Process"`
-	Workdir  string        `short:"w" help:"Working directory inside (default /box)." placeholder:"DIR" group:"Process"`
-	Tty      bool          `short:"t" help:"Give the program a terminal, even if yours is redirected." group:"Process"`
-	Interact bool          `short:"i" name:"interactive" help:"Pass on standard input even if it is a terminal and the output is not." group:"Process"`
-	RawTty   bool          `help:"Let the program send any escape sequence to your terminal." group:"Process"`
-	Timeout  time.Duration `help:"Kill everything after this time." placeholder:"TIME" group:"Process"`
-	Ulimit   []string      `help:"Resource limit." placeholder:"NAME=SOFT[:HARD]" sep:"none" group:"Process"`
+	Env        []string      `short:"e" help:"Set a variable, or pass on your own." placeholder:"NAME[=VALUE]" sep:"none" group:"Process"`
+	EnvFile    []string      `help:"Read variables from a file." placeholder:"FILE" sep:"none" group:"Process"`
+	Workdir    string        `short:"w" help:"Working directory inside (default /box)." placeholder:"DIR" group:"Process"`
+	Tty        bool          `short:"t" help:"Give the program a terminal, even if yours is redirected." group:"Process"`
+	Interact   bool          `short:"i" name:"interactive" help:"Pass on standard input even if it is a terminal and the output is not." group:"Process"`
+	RawTty     bool          `help:"Let the program send any escape sequence to your terminal." group:"Process"`
+	Memory     string        `short:"m" help:"Memory limit; everything is killed above it (default: half of the RAM, where a cgroup can be had)." placeholder:"SIZE" group:"Limits"`
+	MemorySwap string        `help:"Limit of memory and swap together, -1 for no limit (default: no swap)." placeholder:"SIZE" group:"Limits"`
+	Cpus       string        `help:"CPU time, in CPUs." placeholder:"N" group:"Limits"`
+	CpuWeight  int           `help:"Share of the CPUs when they are short, 1 to 10000." placeholder:"N" group:"Limits"`
+	CpusetCpus string        `help:"CPUs that may be used, as in 0-2,4." placeholder:"LIST" group:"Limits"`
+	PidsLimit  int64         `help:"Limit of processes and threads (default 512)." placeholder:"N" group:"Limits"`
+	IoWeight   int           `help:"Share of a busy disk, 1 to 10000." placeholder:"N" group:"Limits"`
+	Timeout    time.Duration `help:"Kill everything after this time." placeholder:"TIME" group:"Limits"`
+	Ulimit     []string      `help:"Resource limit." placeholder:"NAME=SOFT[:HARD]" sep:"none" group:"Limits"`
 
 	User     string `short:"u" help:"User inside; 0 is a fake root." placeholder:"NAME|UID[:GROUP|GID]" group:"Identity and isolation"`
 	Userns   string `help:"Who the program is outside: auto, nomap (a stranger), keep-id (you, on shared paths), single (you; needs no subordinate ids)." default:"auto" placeholder:"MODE" group:"Identity and isolation"`
@@ -72,7 +79,29 @@ func (f *runFlags) spec() (plan.Spec, error) {
 		Interactive: f.Interact, TTY: f.Tty, RawTTY: f.RawTty,
 		AllowDegraded: f.AllowDegraded, Require: f.Require,
 	}
+	if err := f.limits(&s.Limits); err != nil {
+		return s, err
+	}
 	return s, f.paths(&s)
+}
+
+// limits parses the sizes; what else is wrong with a limit is Build's to say.
+func (f *runFlags) limits(l *plan.LimitSpec) error {
+	l.CPUs, l.CPUWeight, l.CPUSet, l.Pids, l.IOWeight = f.Cpus, f.CpuWeight, f.CpusetCpus, f.PidsLimit, f.IoWeight
+	var err error
+	if f.Memory != "" {
+		if l.Memory, err = plan.ParseSize("--memory", f.Memory); err != nil {
+			return err
+		}
+	}
+	switch f.MemorySwap {
+	case "":
+	case "-1":
+		l.MemorySwap = -1
+	default:
+		l.MemorySwap, err = plan.ParseSize("--memory-swap", f.MemorySwap)
+	}
+	return err
 }
 
 // paths parses the flags that name a place outside and one inside.
@@ -124,6 +153,9 @@ func (c *runCommand) Run(s streams) error {
 	result, err := launch.Run(p, held)
 	if err != nil {
 		return explainRun(err, p)
+	}
+	for _, text := range result.Degraded {
+		s.say("%s", text)
 	}
 	if line := closingLine(p, result); line != "" && (!c.Quiet || result.TimedOut) {
 		s.say("%s", line)

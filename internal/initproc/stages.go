@@ -18,6 +18,11 @@ import (
 // do carries out one stage.
 func (p *process) do(st plan.Stage) error {
 	switch st.Op {
+	case plan.OpCgroupNS:
+		// Here and not at the clone: the namespace's root is the cgroup of the
+		// moment, and the supervisor has only now put pid 1 where it belongs.
+		// It is this thread's, from which the payload is cloned.
+		return unix.Unshare(unix.CLONE_NEWCGROUP)
 	case plan.OpNoMoreUserns:
 		return p.limitNamespaces()
 	case plan.OpBegin:

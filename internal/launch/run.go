@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/internal/plan"
 	"github.com/sbx-run/sbx/rootfs"
 )
@@ -27,6 +28,16 @@ type Result struct {
 	LastErr []byte // the last that the program wrote to stderr, at most 4 KiB
 	// Sandbox is the directory that --keep kept.
 	Sandbox string
+
+	// Degraded says what could not be had after all, a sentence each.
+	Degraded []string
+	// Over is the limit that sbx itself, not the kernel, ended the run for.
+	Over string
+	// Findings are what the kernel did for the cgroup's limits; Stats its
+	// counters at the end, nil without a cgroup.
+	Findings []cgroupv2.Finding
+	Stats    *cgroupv2.Stats
+	Rusage   unix.Rusage // of pid 1 and everything it reaped
 }
 
 // run is one run in progress.
@@ -41,6 +52,8 @@ type run struct {
 	result  Result
 	exited  bool // pid 1 has said its last word
 	hurry   chan struct{}
+	over    chan string
+	group   *group // nil without a cgroup
 }
 
 // Run carries out the plan and returns when nothing of the sandbox is left. An
@@ -50,7 +63,7 @@ func Run(p *plan.Plan, held *plan.Held) (Result, error) {
 	// ends, not the process (prctl(2), golang/go#27505). The lock is never
 	// given back: a goroutine that ends with its thread locked ends the thread.
 	runtime.LockOSThread()
-	r := &run{plan: p, held: held, hurry: make(chan struct{}, 1)}
+	r := &run{plan: p, held: held, hurry: make(chan struct{}, 1), over: make(chan string, 1)}
 	err := r.do()
 	if undoErr := r.undo.run(); err == nil {
 		err = undoErr
@@ -68,15 +81,18 @@ func (r *run) do() error {
 	if err := r.clone(); err != nil {
 		return err
 	}
+	stop := r.observe(r.init.process.Pid)
 	err := r.watch(signals)
+	stop()
 	r.result.Wall = time.Since(begin)
-	if r.exited {
+	if r.exited && r.group == nil {
 		// All that is left is pid 1 on its way out. Taking its namespaces
 		// apart takes the kernel longer than everything else together, and
 		// nobody has to wait for it: the parent-death signal sees to the rest.
 		r.init.socket.Close()
 	} else {
 		r.init.close()
+		err = r.afterwards(err)
 	}
 	if r.relay != nil {
 		err = errors.Join(err, r.relay.close())
@@ -93,6 +109,9 @@ func (r *run) prepare() error {
 		return err
 	}
 	if err := r.place(); err != nil {
+		return err
+	}
+	if err := r.enterGroup(); err != nil {
 		return err
 	}
 	streams, err := openStreams(r.plan, r.plan.Stdio)
@@ -178,21 +197,21 @@ func (r *run) clone() error {
 		return err
 	}
 	r.streams.started()
-	if err := r.init.writeMaps(r.plan.Identity); err != nil {
+	err = r.admit(r.init.process.Pid)
+	if err == nil {
+		err = r.init.writeMaps(r.plan.Identity)
+	}
+	if err != nil {
 		r.init.kill()
 		r.init.close()
-		return err
 	}
-	return nil
+	return err
 }
 
 func namespaces(p *plan.Plan) uintptr {
 	flags := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC)
 	if !p.HostNetwork {
 		flags |= unix.CLONE_NEWNET
-	}
-	if p.CgroupNS {
-		flags |= unix.CLONE_NEWCGROUP
 	}
 	return flags
 }

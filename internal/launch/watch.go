@@ -92,6 +92,9 @@ func (r *run) watch(signals caught) error {
 		case <-r.hurry:
 			r.result.Killed = true
 			end()
+		case reason := <-r.over:
+			r.result.Over = reason
+			end()
 		case <-timeout:
 			r.result.TimedOut = true
 			end()
@@ -104,7 +107,7 @@ func (r *run) watch(signals caught) error {
 // handle acts on one message; done when there will be no further one.
 func (r *run) handle(m incoming) (done bool, err error) {
 	if m.err != nil {
-		if r.result.TimedOut || r.result.Killed {
+		if r.result.TimedOut || r.result.Killed || r.result.Over != "" {
 			r.result.Signal = unix.SIGKILL
 			return true, nil
 		}

@@ -42,6 +42,9 @@ func Build(s Spec, f Facts) (*Plan, error) {
 			p.Writable = append(p.Writable, sh.Resolved)
 		}
 	}
+	if p.Cgroup, err = cgroup(s, f); err != nil {
+		return nil, err
+	}
 	if p.Process, err = process(s, f, p); err != nil {
 		return nil, err
 	}

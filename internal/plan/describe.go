@@ -23,11 +23,8 @@ func layers(s Spec, f Facts, p *Plan) []Layer {
 		{Name: "nnp", State: Enforced},
 		seccompLayer(s, f),
 		landlockLayer(f),
-		noCgroup("memory"),
-		pidsLayer(f, p),
-		noCgroup("cpu"),
 	}
-	return list
+	return append(list, limitLayers(s, f, p)...)
 }
 
 func netLayer(p *Plan) Layer {
@@ -130,10 +127,6 @@ func landlockLayer(f Facts) Layer {
 	default:
 		return Layer{Name: "landlock", State: Missing, Detail: "the kernel has none, or it is switched off", Fix: "Linux 5.19 or newer with landlock among its lsm="}
 	}
-}
-
-func noCgroup(name string) Layer {
-	return Layer{Name: name, State: Missing, Detail: "no limit is set: this version of sbx does not use cgroups yet"}
 }
 
 func pidsLayer(f Facts, p *Plan) Layer {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
 	"github.com/sbx-run/sbx/userns"
@@ -34,6 +35,9 @@ type Facts struct {
 
 	// SeccompFile is the profile that --seccomp names.
 	SeccompFile []byte `json:"seccompFile,omitempty"`
+
+	// Cgroup is what can be expected of the host's cgroups.
+	Cgroup cgroupv2.Prospect `json:"cgroup"`
 
 	HardLimits map[int]uint64 `json:"hardLimits,omitempty"`
 	Stdio      [3]Stream      `json:"stdio"`

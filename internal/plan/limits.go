@@ -79,8 +79,18 @@ type ownHard map[int]uint64
 // a hard limit can only be lowered without CAP_SYS_RESOURCE in the initial
 // user namespace, so a default above the caller's own is cut to it, and a flag
 // above it is refused.
-func rlimits(flags []string, own ownHard) ([]Rlimit, error) {
+//
+// pids is --pids-limit, or 0: RLIMIT_NPROC carries it as well, and alone where
+// there is no cgroup.
+func rlimits(flags []string, pids int64, own ownHard) ([]Rlimit, error) {
 	list := defaultRlimits()
+	if pids > 0 {
+		for i := range list {
+			if list[i].Resource == rlimitNproc {
+				list[i].Soft, list[i].Hard = uint64(pids), uint64(pids)
+			}
+		}
+	}
 	for _, f := range flags {
 		r, err := parseUlimit(f)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/internal/landlock"
 	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
@@ -150,11 +151,16 @@ func (l *look) kernel() error {
 		LandlockABI:       landlock.ABI(),
 	}
 	// A filter at a null pointer: EFAULT where filters exist, EINVAL where not.
-	err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, 0, 0, 0)
-	k.Seccomp = errors.Is(err, unix.EFAULT)
+	k.Seccomp = errors.Is(unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, 0, 0, 0), unix.EFAULT)
 	k.CgroupNS = unix.Access("/proc/self/ns/cgroup", unix.F_OK) == nil
 	k.NprocPerUserns = atLeast(k.Release, 5, 14)
 	l.facts.Kernel = k
+
+	groups, err := cgroupv2.Look(append(defaultControllers(), askedControllers(l.spec.Limits)...)...)
+	if err != nil {
+		return err
+	}
+	l.facts.Cgroup = groups.Prospect
 
 	var info unix.Sysinfo_t
 	if err := unix.Sysinfo(&info); err != nil {

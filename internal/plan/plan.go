@@ -31,6 +31,7 @@ type Plan struct {
 	Program Program   `json:"program"`
 	CopyIn  []CopyJob `json:"copyIn,omitempty"`
 	Process Process   `json:"process"`
+	Cgroup  Cgroup    `json:"cgroup"`
 
 	// Stdio are the caller's descriptors 0, 1 and 2.
 	Stdio  [3]Stream `json:"stdio"`

@@ -23,7 +23,7 @@ func fakeRootCapabilities() []int {
 
 // process says how the payload is executed.
 func process(s Spec, f Facts, p *Plan) (Process, error) {
-	limits, err := rlimits(s.Ulimits, f.HardLimits)
+	limits, err := rlimits(s.Ulimits, s.Limits.Pids, f.HardLimits)
 	if err != nil {
 		return Process{}, err
 	}

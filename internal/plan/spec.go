@@ -37,6 +37,7 @@ type Spec struct {
 	Network  string      `json:"network,omitempty"` // none or host
 	Seccomp  string      `json:"seccomp,omitempty"` // default, strict, off, or a profile's path
 
+	Limits  LimitSpec     `json:"limits,omitzero"`
 	Timeout time.Duration `json:"timeout,omitempty"` // wall clock, 0 for none
 	Ulimits []string      `json:"ulimits,omitempty"` // docker's NAME=SOFT[:HARD]
 

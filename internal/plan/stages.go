@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/mounts"
 )
 
@@ -16,10 +17,12 @@ const (
 	OpBuildImage Op = "build-image" // host
 	OpSandbox    Op = "sandbox"
 	OpPlace      Op = "placeholder"
+	OpCgroup     Op = "cgroup"
 	OpClone      Op = "clone"
 	OpMaps       Op = "id-maps"
 
-	OpNoMoreUserns Op = "limit-namespaces" // pid 1
+	OpCgroupNS     Op = "cgroup-namespace" // pid 1
+	OpNoMoreUserns Op = "limit-namespaces"
 	OpBegin        Op = "private-tmpfs"
 	OpTake         Op = "take"
 	OpRoot         Op = "root"
@@ -79,6 +82,9 @@ func (p *Plan) hostStages(add addStage) {
 	for i, ph := range p.Placeholders {
 		add(OnHost, OpPlace, i, "hold the place of %s, which the host would execute if the program made it", ph.Path)
 	}
+	if p.Cgroup.Use {
+		add(OnHost, OpCgroup, 0, "make a cgroup with limits: %s", limitText(p.Cgroup.Limits))
+	}
 	add(OnHost, OpClone, 0, "start pid 1 in new namespaces: %s", strings.Join(p.namespaces(), " "))
 	if p.Identity.Direct {
 		add(OnHost, OpMaps, 0, "write the id maps: %s", p.mapText())
@@ -87,7 +93,18 @@ func (p *Plan) hostStages(add addStage) {
 	}
 }
 
+func limitText(l cgroupv2.Limits) string {
+	var words []string
+	for _, s := range l.Settings() {
+		words = append(words, s.File+" "+s.Value)
+	}
+	return strings.Join(words, ", ")
+}
+
 func (p *Plan) initStages(add addStage) {
+	if p.CgroupNS {
+		add(InInit, OpCgroupNS, 0, "see no cgroup above its own")
+	}
 	add(InInit, OpNoMoreUserns, 0, "allow one further user namespace, the program's own")
 	add(InInit, OpBegin, 0, "make the private tmpfs (%d MiB, %d files)", p.Private.Size>>20, p.Private.Inodes)
 	for i, m := range p.Mounts {
@@ -127,9 +144,6 @@ func (p *Plan) namespaces() []string {
 	list := []string{"user", "pid", "mnt", "uts", "ipc"}
 	if !p.HostNetwork {
 		list = append(list, "net")
-	}
-	if p.CgroupNS {
-		list = append(list, "cgroup")
 	}
 	return list
 }

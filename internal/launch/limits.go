@@ -1,0 +1,194 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/cgroupv2"
+)
+
+// groupTime bounds each step with the host's cgroups: a service manager that
+// does not answer must not keep a run waiting for ever.
+const groupTime = 10 * time.Second
+
+// sampleTime is the time between looks at usage, for kernels that keep no peak.
+const sampleTime = 250 * time.Millisecond
+
+// group is the sandbox's cgroup while it runs.
+type group struct {
+	leaf   *cgroupv2.Leaf
+	limits cgroupv2.Limits
+	before cgroupv2.Stats
+}
+
+// enterGroup makes the cgroup that pid 1 is going to be put into. Where the plan
+// expected one and the host does not give it after all, a run that depends on
+// it is refused and any other goes on, with its warning.
+func (r *run) enterGroup() error {
+	want := r.plan.Cgroup
+	if !want.Use {
+		return nil
+	}
+	err := r.makeGroup()
+	if err == nil {
+		return nil
+	}
+	if want.Asked {
+		return fmt.Errorf("limit the sandbox: %w", err)
+	}
+	r.result.Degraded = append(r.result.Degraded, "memory and pids are not limited by a cgroup: "+err.Error())
+	return nil
+}
+
+func (r *run) makeGroup() error {
+	ctx, cancel := context.WithTimeout(context.Background(), groupTime)
+	defer cancel()
+	want := r.plan.Cgroup
+	parent, err := cgroupv2.Find(ctx, want.Need...)
+	if err != nil {
+		return err
+	}
+	r.undo.push(func() error { return within(parent.Close) })
+	limits := want.Limits
+	for _, controller := range parent.Missing(want.Need...) {
+		if want.Asked {
+			return parent.Lack(controller)
+		}
+		switch controller {
+		case "memory":
+			limits.Memory, limits.Swap = 0, 0
+		case "pids":
+			limits.Pids = 0
+		}
+	}
+	leaf, err := parent.NewLeaf(ctx, r.plan.ID, limits)
+	if err != nil {
+		return err
+	}
+	r.undo.push(func() error { return errors.Join(within(leaf.Kill), within(leaf.Remove)) })
+	g := &group{leaf: leaf, limits: limits}
+	if g.before, err = leaf.Stats(); err != nil {
+		return err
+	}
+	r.group = g
+	return nil
+}
+
+// within gives f a bounded time.
+func within(f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), groupTime)
+	defer cancel()
+	return f(ctx)
+}
+
+// admit puts pid 1 into the cgroup. It waits for its id maps and has done
+// nothing yet; everything that it starts is born inside.
+//
+// Not CLONE_INTO_CGROUP: a cgroup that was once killed kills whatever is born
+// in it on some kernels, and a write does not have that quirk.
+func (r *run) admit(pid int) error {
+	if r.group == nil {
+		return nil
+	}
+	return r.group.leaf.Add(pid)
+}
+
+// observe follows the usage until done: peaks where the kernel keeps none, and
+// the memory where no cgroup bounds it.
+func (r *run) observe(pid int) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	switch {
+	case r.group != nil && !r.group.leaf.KeepsPeaks():
+		go func() {
+			defer close(ended)
+			for tick := time.NewTicker(sampleTime); ; {
+				select {
+				case <-ctx.Done():
+					tick.Stop()
+					return
+				case <-tick.C:
+					r.group.leaf.Sample()
+				}
+			}
+		}()
+	case r.plan.Cgroup.Watch > 0:
+		go func() {
+			defer close(ended)
+			r.watchMemory(ctx, pid)
+		}()
+	default:
+		close(ended)
+	}
+	return func() { cancel(); <-ended }
+}
+
+// watchMemory ends the sandbox when its processes together exceed the limit.
+func (r *run) watchMemory(ctx context.Context, pid int) {
+	limit := uint64(r.plan.Cgroup.Watch)
+	over := make(chan cgroupv2.Sample, 1)
+	dog := cgroupv2.Watchdog{
+		Pids:  func() []int { return cgroupv2.Descendants(pid) },
+		Limit: limit,
+		Over: func(s cgroupv2.Sample) {
+			select {
+			case over <- s:
+				r.overLimit(fmt.Sprintf("memory limit %s exceeded, %s seen; raise it with -m", cgroupv2.Size(limit), cgroupv2.Size(s.Bytes)))
+			default:
+			}
+		},
+	}
+	if _, err := dog.Watch(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		r.overLimit("memory can no longer be watched: " + err.Error())
+	}
+}
+
+// overLimit ends the run for the reason given.
+func (r *run) overLimit(reason string) {
+	select {
+	case r.over <- reason:
+	default:
+	}
+}
+
+// judge reads from the kernel what the limits did.
+func (r *run) judge() error {
+	if r.group == nil {
+		return nil
+	}
+	after, err := r.group.leaf.Stats()
+	if err != nil {
+		return err
+	}
+	r.result.Stats = &after
+	r.result.Findings = cgroupv2.Verdict(r.group.before, after, r.group.limits)
+	return nil
+}
+
+// afterwards reads the verdict and, where the kernel killed for a limit, makes an
+// end of it that is no error: pid 1, which is in the group too, could not tell.
+func (r *run) afterwards(err error) error {
+	if judgeErr := r.judge(); judgeErr != nil {
+		return errors.Join(err, judgeErr)
+	}
+	if errors.Is(err, ErrInitDied) && killedForLimit(r.result.Findings) {
+		r.result.Signal = unix.SIGKILL
+		return nil
+	}
+	return err
+}
+
+// killedForLimit tells whether the kernel killed for a limit: then pid 1, which
+// belongs to the group, is among the dead.
+func killedForLimit(findings []cgroupv2.Finding) bool {
+	for _, f := range findings {
+		if f.Killed {
+			return true
+		}
+	}
+	return false
+}
