@@ -73,6 +73,21 @@ func TestSeccompPage(t *testing.T) {
 	}
 }
 
+// docs/rootfs.md has a row for each group of the image base.
+func TestBaseGroupsPage(t *testing.T) {
+	page := readFile(t, filepath.Join(repository, "docs/rootfs.md"))
+	list := readFile(t, filepath.Join(repository, "rootfs/base.list"))
+	groups := regexp.MustCompile(`(?m)^group ([a-z-]+): `).FindAllStringSubmatch(list, -1)
+	if len(groups) < 10 {
+		t.Fatalf("only %d groups found", len(groups))
+	}
+	for _, m := range groups {
+		if !strings.Contains(page, "| "+m[1]+" | ") {
+			t.Errorf("docs/rootfs.md lacks the group %s of base.list", m[1])
+		}
+	}
+}
+
 // Links between the pages lead to files that exist.
 func TestDocLinks(t *testing.T) {
 	pages, err := filepath.Glob(filepath.Join(repository, "docs", "*.md"))
