@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -52,4 +53,14 @@ func hinted(err error) string {
 		text += "; this host has it: add --image host"
 	}
 	return text
+}
+
+// unwrapped is the errno of an *os.PathError: the path stands in the message
+// already, as the user wrote it.
+func unwrapped(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }

@@ -57,7 +57,8 @@ type runFlags struct {
 }
 
 type runCommand struct {
-	DryRun   bool `help:"Show what would be done, and do nothing." group:"Output"`
+	DryRun   bool   `help:"Show what would be done, and do nothing." group:"Output"`
+	Report   string `help:"Write an account of the run, as JSON." placeholder:"FILE" group:"Output"`
 	runFlags `embed:""`
 }
 
@@ -147,12 +148,22 @@ func (c *runCommand) Run(s streams) error {
 	if err != nil {
 		return err
 	}
+	file, err := openReport(c.Report)
+	if err != nil {
+		return err
+	}
 	if !c.Quiet {
 		c.before(p, s)
 	}
-	result, err := launch.Run(p, held)
+	begin := time.Now()
+	result, err := launch.Run(p, held, file != nil)
 	if err != nil {
 		return explainRun(err, p)
+	}
+	if file != nil {
+		if err := writeReport(file, p, result, begin); err != nil {
+			return err
+		}
 	}
 	for _, text := range result.Degraded {
 		s.say("%s", text)

@@ -99,9 +99,21 @@ func (c *child) writeMaps(id plan.Identity) error {
 func (c *child) kill() { _ = c.process.Kill() }
 
 // close waits for the child's end.
-func (c *child) close() {
-	_, _ = c.process.Wait()
-	c.socket.Close()
+//
+// It returns what the child and all that it reaped have used.
+func (c *child) close() unix.Rusage {
+	defer c.socket.Close()
+	state, err := c.process.Wait()
+	if err != nil {
+		return unix.Rusage{}
+	}
+	usage, ok := state.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return unix.Rusage{}
+	}
+	return unix.Rusage{
+		Utime: unix.Timeval(usage.Utime), Stime: unix.Timeval(usage.Stime), Maxrss: usage.Maxrss,
+	}
 }
 
 // planFile puts v as JSON into a memfd: no path, no length limit of a pipe, and

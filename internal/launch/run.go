@@ -54,16 +54,18 @@ type run struct {
 	hurry   chan struct{}
 	over    chan string
 	group   *group // nil without a cgroup
+	account bool
 }
 
 // Run carries out the plan and returns when nothing of the sandbox is left. An
 // error means that the program was not executed, or that its end is unknown.
-func Run(p *plan.Plan, held *plan.Held) (Result, error) {
+// With account, Result.Rusage is filled in, for which pid 1 has to be waited for.
+func Run(p *plan.Plan, held *plan.Held, account bool) (Result, error) {
 	// The parent-death signal of pid 1 is sent when the thread that cloned it
 	// ends, not the process (prctl(2), golang/go#27505). The lock is never
 	// given back: a goroutine that ends with its thread locked ends the thread.
 	runtime.LockOSThread()
-	r := &run{plan: p, held: held, hurry: make(chan struct{}, 1), over: make(chan string, 1)}
+	r := &run{plan: p, held: held, hurry: make(chan struct{}, 1), over: make(chan string, 1), account: account}
 	err := r.do()
 	if undoErr := r.undo.run(); err == nil {
 		err = undoErr
@@ -85,13 +87,13 @@ func (r *run) do() error {
 	err := r.watch(signals)
 	stop()
 	r.result.Wall = time.Since(begin)
-	if r.exited && r.group == nil {
+	if r.exited && r.group == nil && !r.account {
 		// All that is left is pid 1 on its way out. Taking its namespaces
 		// apart takes the kernel longer than everything else together, and
 		// nobody has to wait for it: the parent-death signal sees to the rest.
 		r.init.socket.Close()
 	} else {
-		r.init.close()
+		r.result.Rusage = r.init.close()
 		err = r.afterwards(err)
 	}
 	if r.relay != nil {

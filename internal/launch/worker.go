@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/internal/plan"
 	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
@@ -92,7 +94,7 @@ func BuildImage(id plan.Identity, req rootfs.ImageRequest, progress func(rootfs.
 
 // Collect removes what earlier runs that were killed left in the store.
 func Collect(store *rootfs.Store, id func(rootfs.Ownership) (plan.Identity, error)) error {
-	left, err := store.Collect(removePlaceholders)
+	left, err := store.Collect(undoDead)
 	for _, l := range left {
 		identity, idErr := id(l.Owner)
 		if idErr != nil {
@@ -103,6 +105,23 @@ func Collect(store *rootfs.Store, id func(rootfs.Ownership) (plan.Identity, erro
 		err = errors.Join(err, runWorker(identity, job, nil))
 	}
 	return err
+}
+
+// undoDead undoes what a run that was killed did outside of the store.
+func undoDead(state rootfs.SandboxState) error {
+	return errors.Join(removePlaceholders(state), removeGroup(state.ID))
+}
+
+// removeGroup ends what is left in the cgroup of a dead sandbox and removes it.
+func removeGroup(id string) error {
+	host, err := cgroupv2.Look()
+	if err != nil {
+		return err
+	}
+	return within(func(ctx context.Context) error {
+		_, err := cgroupv2.Collect(ctx, host.Places(), func(name string) bool { return name != id })
+		return err
+	})
 }
 
 // removePlaceholders undoes what a run that was killed did in a --rw tree: its
