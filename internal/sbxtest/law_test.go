@@ -112,7 +112,7 @@ var directDependencies = map[string]string{
 }
 
 func TestDirectDependencies(t *testing.T) {
-	Need(t, Program("go"))
+	Need(t, GoCommand())
 	out, err := exec.Command("go", "mod", "edit", "-json", "../../go.mod").Output()
 	if err != nil {
 		t.Fatal(err)
@@ -135,7 +135,7 @@ func TestDirectDependencies(t *testing.T) {
 
 func listPackages(t *testing.T, pattern string) []goPackage {
 	t.Helper()
-	Need(t, Program("go"))
+	Need(t, GoCommand())
 	cmd := exec.Command("go", "list", "-json=ImportPath,Imports,Deps,Standard", pattern)
 	cmd.Dir = "../.."
 	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0") // as it is built

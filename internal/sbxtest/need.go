@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -23,7 +24,8 @@ type Requirement struct {
 // Need skips the test when a requirement is not met. With SBX_MUST_WORK=1 a
 // machine that lacks something fails the test instead, except for what no test
 // run on such a machine could have. Requirements on the caller ([Root],
-// [OrdinaryUser]) always skip: scripts/test runs everything as both.
+// [OrdinaryUser], [GoCommand]) always skip: scripts/test runs everything as
+// root and as a user, and counts a test that neither ran as failed.
 func Need(t testing.TB, requirements ...Requirement) {
 	t.Helper()
 	for _, r := range requirements {
@@ -43,12 +45,17 @@ func Need(t testing.TB, requirements ...Requirement) {
 // MustWork says that a skip of what this machine could do is a failure.
 func MustWork() bool { return os.Getenv("SBX_MUST_WORK") != "" }
 
-func (r Requirement) caller() bool { return r.Text == rootText || r.Text == userText }
+func (r Requirement) caller() bool { return slices.Contains(callerTexts, r.Text) }
 
 const (
 	rootText = "root"
 	userText = "an ordinary user"
+	goText   = "the go command"
 )
+
+// callerTexts are the requirements that one of the two runs of scripts/test
+// meets and the other does not.
+var callerTexts = []string{rootText, userText, goText}
 
 // Root requires that the test runs as root.
 func Root() Requirement {
@@ -68,6 +75,12 @@ func OrdinaryUser() Requirement {
 		}
 		return ""
 	}}
+}
+
+// GoCommand requires the tool chain. The test user of scripts/test has none: his
+// tests are compiled for him.
+func GoCommand() Requirement {
+	return Requirement{Text: goText, Missing: Program("go").Missing}
 }
 
 // Program requires an executable in PATH.

@@ -127,7 +127,10 @@ func (w *watcher) handle(e event) {
 	}
 	switch e.Action {
 	case "output":
-		t.output.WriteString(e.Output)
+		// Which test runs when is no part of a failure's story.
+		if !strings.HasPrefix(e.Output, "=== ") {
+			t.output.WriteString(e.Output)
+		}
 	case pass, fail, skip:
 		t.result = e.Action
 		if e.Action == fail {
@@ -193,7 +196,7 @@ func skipReason(output string) string {
 	reason := "no reason given"
 	for line := range strings.Lines(output) {
 		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "=== ") || strings.HasPrefix(line, "--- ") {
+		if line == "" || strings.HasPrefix(line, "--- ") {
 			continue
 		}
 		// "file_test.go:12: text"
