@@ -47,9 +47,7 @@ func closingLine(p *plan.Plan, r launch.Result) string {
 func limitLine(r launch.Result) string {
 	f := r.Findings[0]
 	text := f.Text
-	if f.Killed {
-		text = "killed: " + text
-	} else if r.Status == 0 && r.Signal == 0 {
+	if !f.Killed && r.Status == 0 && r.Signal == 0 {
 		return "" // it went well in spite of it
 	}
 	switch f.Cause {

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/cgroupv2"
+	"github.com/sbx-run/sbx/internal/plan"
 )
 
 // groupTime bounds each step with the host's cgroups: a service manager that
@@ -165,7 +166,11 @@ func (r *run) judge() error {
 		return err
 	}
 	r.result.Stats = &after
-	r.result.Findings = cgroupv2.Verdict(r.group.before, after, r.group.limits)
+	asked := r.group.limits // as the user knows them
+	if asked.Pids != 0 {
+		asked.Pids -= plan.OwnThreads
+	}
+	r.result.Findings = cgroupv2.Verdict(r.group.before, after, asked)
 	return nil
 }
 

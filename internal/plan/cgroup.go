@@ -96,6 +96,12 @@ func askedControllers(l LimitSpec) []string {
 	return list
 }
 
+// OwnThreads is added to the limit of processes for pid 1's threads, which count
+// in the cgroup like all others. RLIMIT_NPROC gets the same, so that where there
+// is a cgroup it is the cgroup that refuses: the kernel counts only that, and
+// the closing line can tell.
+const OwnThreads = 16
+
 // limitsOf adds the defaults: half of the memory, no swap, 512 processes.
 func limitsOf(l LimitSpec, memory int64) (cgroupv2.Limits, error) {
 	limits := cgroupv2.Limits{Memory: memory / 2, Pids: DefaultProcesses, CPUWeight: l.CPUWeight, IOWeight: l.IOWeight}
@@ -105,6 +111,7 @@ func limitsOf(l LimitSpec, memory int64) (cgroupv2.Limits, error) {
 	if l.Pids != 0 {
 		limits.Pids = l.Pids
 	}
+	limits.Pids += OwnThreads
 	switch {
 	case l.MemorySwap == 0:
 	case l.Memory == 0:
@@ -151,7 +158,7 @@ func limitLayers(s Spec, f Facts, p *Plan) []Layer {
 		memory.Detail = "the controller memory is not delegated"
 	}
 	if has("pids") {
-		pids = Layer{Name: "pids", State: Enforced, Detail: fmt.Sprintf("%d processes and threads (%s)", p.Cgroup.Limits.Pids, f.Cgroup.Rung)}
+		pids = Layer{Name: "pids", State: Enforced, Detail: fmt.Sprintf("%d processes and threads (%s)", p.Cgroup.Limits.Pids-OwnThreads, f.Cgroup.Rung)}
 	}
 	switch {
 	case has("cpu") && p.Cgroup.Limits.CPU != (cgroupv2.Quota{}):

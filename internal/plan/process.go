@@ -23,7 +23,11 @@ func fakeRootCapabilities() []int {
 
 // process says how the payload is executed.
 func process(s Spec, f Facts, p *Plan) (Process, error) {
-	limits, err := rlimits(s.Ulimits, s.Limits.Pids, f.HardLimits)
+	pids := s.Limits.Pids
+	if p.Cgroup.Use {
+		pids = p.Cgroup.Limits.Pids
+	}
+	limits, err := rlimits(s.Ulimits, pids, f.HardLimits)
 	if err != nil {
 		return Process{}, err
 	}
