@@ -36,6 +36,7 @@ type runFlags struct {
 	CpuWeight  int           `help:"Share of the CPUs when they are short, 1 to 10000." placeholder:"N" group:"Limits"`
 	CpusetCpus string        `help:"CPUs that may be used, as in 0-2,4." placeholder:"LIST" group:"Limits"`
 	PidsLimit  int64         `help:"Limit of processes and threads (default 512)." placeholder:"N" group:"Limits"`
+	Disk       string        `help:"Limit of everything the program writes into the sandbox, kept in memory." placeholder:"SIZE" group:"Limits"`
 	IoWeight   int           `help:"Share of a busy disk, 1 to 10000." placeholder:"N" group:"Limits"`
 	Timeout    time.Duration `help:"Kill everything after this time." placeholder:"TIME" group:"Limits"`
 	Ulimit     []string      `help:"Resource limit." placeholder:"NAME=SOFT[:HARD]" sep:"none" group:"Limits"`
@@ -92,6 +93,11 @@ func (f *runFlags) limits(l *plan.LimitSpec) error {
 	var err error
 	if f.Memory != "" {
 		if l.Memory, err = plan.ParseSize("--memory", f.Memory); err != nil {
+			return err
+		}
+	}
+	if f.Disk != "" {
+		if l.Disk, err = plan.ParseSize("--disk", f.Disk); err != nil {
 			return err
 		}
 	}

@@ -174,6 +174,9 @@ func (p *process) rootBy(method string) error {
 	dir := os.NewFile(uintptr(plan.FDSandbox), sandbox)
 	root := p.plan.Identity.Layout.Root()
 	owner := rootfs.Ownership{Single: p.singleOwner(), UID: int(root.UID), GID: int(root.GID)}
+	if p.plan.Root.Bounded {
+		return p.builder.MakeRoot(mounts.Root{Method: mounts.MethodOverlay, Lower: []string{p.plan.Root.Lower}})
+	}
 	if method == plan.CopyOverlay {
 		if err := rootfs.PrepareOverlay(dir, owner); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,9 @@ const groupTime = 10 * time.Second
 
 // sampleTime is the time between looks at usage, for kernels that keep no peak.
 const sampleTime = 250 * time.Millisecond
+
+// diskTime is the time between looks at the free space of the store's disk.
+const diskTime = time.Second
 
 // group is the sandbox's cgroup while it runs.
 type group struct {
@@ -98,34 +102,47 @@ func (r *run) admit(pid int) error {
 	return r.group.leaf.Add(pid)
 }
 
-// observe follows the usage until done: peaks where the kernel keeps none, and
-// the memory where no cgroup bounds it.
+// observe follows the usage until stop is called: peaks where the kernel keeps
+// none, memory where no cgroup bounds it, and the free space of the disk.
 func (r *run) observe(pid int) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	switch {
-	case r.group != nil && !r.group.leaf.KeepsPeaks():
-		go func() {
-			defer close(ended)
-			for tick := time.NewTicker(sampleTime); ; {
-				select {
-				case <-ctx.Done():
-					tick.Stop()
-					return
-				case <-tick.C:
-					r.group.leaf.Sample()
-				}
-			}
-		}()
-	case r.plan.Cgroup.Watch > 0:
-		go func() {
-			defer close(ended)
-			r.watchMemory(ctx, pid)
-		}()
-	default:
-		close(ended)
+	var watching sync.WaitGroup
+	if r.group != nil && !r.group.leaf.KeepsPeaks() {
+		watching.Go(func() { every(ctx, sampleTime, r.group.leaf.Sample) })
 	}
-	return func() { cancel(); <-ended }
+	if r.plan.Cgroup.Watch > 0 && r.group == nil {
+		watching.Go(func() { r.watchMemory(ctx, pid) })
+	}
+	if r.plan.Root.Floor > 0 {
+		watching.Go(func() { every(ctx, diskTime, r.watchDisk) })
+	}
+	return func() { cancel(); watching.Wait() }
+}
+
+func every(ctx context.Context, d time.Duration, f func()) {
+	tick := time.NewTicker(d)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			f()
+		}
+	}
+}
+
+// watchDisk ends the run before it has filled the disk. It is no quota: what is
+// written between two looks can exceed the floor.
+func (r *run) watchDisk() {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(r.sandbox.Path, &fs); err != nil {
+		return
+	}
+	if free := int64(fs.Bavail) * fs.Bsize; free < r.plan.Root.Floor {
+		r.overLimit(fmt.Sprintf("only %s are free on the disk of %s; bound what the program writes with --disk",
+			cgroupv2.Size(uint64(free)), r.held.Store.Path()))
+	}
 }
 
 // watchMemory ends the sandbox when its processes together exceed the limit.

@@ -28,7 +28,7 @@ func Build(s Spec, f Facts) (*Plan, error) {
 		return nil, err
 	}
 	p.Root = root(s, f, p.Identity)
-	p.Private = private(f.Memory)
+	p.Private = private(f.Memory, s.Limits.Disk)
 	if p.CopyIn, err = copyIns(s, f); err != nil {
 		return nil, err
 	}
@@ -94,6 +94,12 @@ func checkWords(s Spec) error {
 	}
 	if s.ReadOnly && s.Copy != "" && s.Copy != CopyAuto {
 		return misuse("--read-only uses the image itself and --copy=%s asks for a copy of it: give one of the two", s.Copy)
+	}
+	if s.Limits.Disk > 0 && s.Keep {
+		return misuse("--disk bounds what is written by keeping it in memory, and --keep keeps it on the disk: give one of the two")
+	}
+	if s.Limits.Disk > 0 && s.Copy != "" && s.Copy != CopyAuto && s.Copy != CopyOverlay {
+		return misuse("--disk needs an overlay, so it does not go with --copy=%s", s.Copy)
 	}
 	if s.ReadOnly && s.Keep {
 		return misuse("--keep keeps the sandbox's copy and --read-only makes none: give one of the two")
@@ -171,9 +177,14 @@ func hostname(s Spec) string {
 func root(s Spec, f Facts, id Identity) Root {
 	r := Root{
 		Lower: f.Image.Tree, Sandbox: path.Join(f.Store, "sandboxes", "ID"),
-		ReadOnly: s.ReadOnly, Keep: s.Keep,
+		ReadOnly: s.ReadOnly, Keep: s.Keep, Bounded: s.Limits.Disk > 0,
+	}
+	if !r.ReadOnly && !r.Bounded {
+		r.Floor = freeFloor
 	}
 	switch {
+	case r.Bounded:
+		r.Methods = []string{CopyOverlay}
 	case s.Copy != "" && s.Copy != CopyAuto:
 		r.Methods = []string{s.Copy}
 	case f.Image.Foreign && !ownedInside(f.Image.OwnerUID, id.Layout):
@@ -203,12 +214,24 @@ func (p *Plan) Place(id, dir string) {
 	p.ID, p.Root.Sandbox = id, dir
 }
 
+// minInodes is enough for sbx's own directories and a small program's files.
+const minInodes = 4 << 10
+
+// freeFloor is what a sandbox leaves free on the disk of the store: it is the
+// user's, and others' who share the file system. A plain user can set no quota.
+const freeFloor = 256 << 20
+
 // private sizes the tmpfs of /tmp, /run, /box and home: half of the memory, as
 // the kernel's own default is, and an inode for every 16 KiB of it within
 // bounds, since empty files cost memory that the size does not count.
-func private(memory int64) Private {
+//
+// --disk sets the size instead.
+func private(memory, disk int64) Private {
 	size := max(memory/2, 64<<20)
-	return Private{Size: size, Inodes: min(max(size/(16<<10), 16<<10), 1<<20)}
+	if disk > 0 {
+		size = disk
+	}
+	return Private{Size: size, Inodes: min(max(size/(16<<10), minInodes), 1<<20)}
 }
 
 func contains(list []string, s string) bool {

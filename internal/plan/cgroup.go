@@ -16,6 +16,7 @@ type LimitSpec struct {
 	CPUSet     string `json:"cpuSet,omitempty"`
 	Pids       int64  `json:"pids,omitempty"` // --pids-limit
 	IOWeight   int    `json:"ioWeight,omitempty"`
+	Disk       int64  `json:"disk,omitempty"` // --disk, bytes
 }
 
 // Cgroup is how the limits are kept.

@@ -64,6 +64,12 @@ type Root struct {
 	Sandbox  string `json:"sandbox"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
 	Keep     bool   `json:"keep,omitempty"`
+	// Bounded lets what is written to the root go to the private tmpfs too, so
+	// that the size of that bounds everything (--disk).
+	Bounded bool `json:"bounded,omitempty"`
+	// Floor is how many bytes must stay free where the sandbox's copy lies;
+	// below it the run is ended. 0 where nothing is written to the disk.
+	Floor int64 `json:"floor,omitempty"`
 }
 
 // Private is the one tmpfs that holds /tmp, /run, /box, home and the like: one

@@ -167,5 +167,8 @@ func (p *Plan) rootText() string {
 	if p.Root.ReadOnly {
 		return "use " + lower + " itself as the root, read-only"
 	}
+	if p.Root.Bounded {
+		return "copy " + lower + " as the root (overlay, changes on the private tmpfs)"
+	}
 	return "copy " + lower + " as the root (" + strings.Join(p.Root.Methods, ", else ") + ")"
 }
