@@ -126,7 +126,7 @@ func (b *Builder) overlay(r Root) (fd int, err error) {
 	if len(r.Lower) == 0 || (r.Upper == "") != (r.Work == "") {
 		return -1, fmt.Errorf("an overlay needs lower directories, and upper and work together: %w", unix.EINVAL)
 	}
-	l := layers{base: b.base, name: "overlay" + b.nextName()}
+	l := layers{base: b.base, uid: b.scratch.RootUID, gid: b.scratch.RootGID, name: "overlay" + b.nextName()}
 	if err := unix.Mkdirat(b.base, l.name, 0o700); err != nil {
 		return -1, fmt.Errorf("make room for the layers: %w", err)
 	}
@@ -171,6 +171,8 @@ func (b *Builder) overlay(r Root) (fd int, err error) {
 // layers makes directories of the host available under short plain names.
 type layers struct {
 	base  int
+	uid   uint32   // who owns the root
+	gid   uint32
 	name  string   // of the directory in the private tmpfs
 	bound []string // mounted names
 }
@@ -218,6 +220,10 @@ func (l *layers) upper(r Root) (upper, work string, err error) {
 			if err := unix.Mkdirat(l.base, name, 0o755); err != nil {
 				return "", "", fmt.Errorf("make the upper layer: %w", err)
 			}
+		}
+		// The upper layer's directory is the root's own.
+		if err := unix.Fchownat(l.base, upper, int(l.uid), int(l.gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return "", "", fmt.Errorf("give the root to root: %w", err)
 		}
 		return upper, work, nil
 	}
