@@ -45,13 +45,13 @@ func hostHome(facts *Facts) outcome {
 	if facts.UserName == "" {
 		return unknown("the caller's name was not told")
 	}
-	if facts.UserName == "root" {
-		return held("the caller is root")
+	if !facts.recognisable() {
+		return held("%q is a name that every sandbox has", facts.UserName)
 	}
 	for _, dir := range []string{"/home", "/root", "/run/user", "/var/spool", "/var/mail", "/media", "/mnt"} {
 		entries, _ := os.ReadDir(dir)
 		for _, entry := range entries {
-			if strings.Contains(entry.Name(), facts.UserName) {
+			if facts.names(entry.Name()) {
 				return broken("%s/%s", dir, entry.Name())
 			}
 		}

@@ -159,12 +159,12 @@ func userDatabase(facts *Facts) outcome {
 	if facts.UserName == "" {
 		return unknown("the caller's name was not told")
 	}
-	if facts.UserName == "root" {
-		return held("the caller is root, a name that every system has")
+	if !facts.recognisable() {
+		return held("%q is a name that every sandbox has", facts.UserName)
 	}
 	for _, path := range []string{"/etc/passwd", "/etc/group", "/etc/subuid", "/etc/subgid", "/etc/shadow"} {
 		data, err := os.ReadFile(path)
-		if err == nil && strings.Contains(string(data), facts.UserName) {
+		if err == nil && facts.names(string(data)) {
 			return broken("%s names %s", path, facts.UserName)
 		}
 	}

@@ -100,7 +100,7 @@ func environment(facts *Facts) outcome {
 		return broken("also set: %s", strings.Join(names, " "))
 	}
 	home := os.Getenv("HOME")
-	if facts.UserName != "" && strings.Contains(home, facts.UserName) || home == "" {
+	if facts.names(home) || home == "" {
 		return broken("HOME is %q", home)
 	}
 	return held("%d variables, HOME is %s", len(os.Environ()), home)

@@ -55,7 +55,7 @@ func initArgv(facts *Facts) outcome {
 		return held("%v", err)
 	}
 	text := strings.TrimRight(strings.ReplaceAll(string(data), "\x00", " "), " ")
-	if strings.Contains(text, "/") || facts.UserName != "" && facts.UserName != "root" && strings.Contains(text, facts.UserName) {
+	if strings.Contains(text, "/") || facts.names(text) {
 		return broken("%q", text)
 	}
 	return held("%q", text)

@@ -222,8 +222,8 @@ func noSysfs(facts *Facts) outcome {
 }
 
 func mountPaths(facts *Facts) outcome {
-	if facts.UserName == "" || facts.UserName == "root" {
-		return unknown("the caller's name is not one that could be recognised")
+	if !facts.recognisable() {
+		return unknown("the caller's name, %q, is not one that could be recognised", facts.UserName)
 	}
 	list, err := ownMounts()
 	if err != nil {
@@ -231,7 +231,7 @@ func mountPaths(facts *Facts) outcome {
 	}
 	for _, m := range list {
 		for _, text := range []string{m.Root, m.Source, m.Super} {
-			if strings.Contains(text, "/"+facts.UserName) {
+			if facts.names(text) {
 				// Documented: the kernel shows the source of a bind and
 				// the layers of an overlay, and nothing can hide it.
 				return weaker("%s: %s", m.Target, text)

@@ -83,6 +83,30 @@ func TestIsDevice(t *testing.T) {
 	}
 }
 
+func TestNames(t *testing.T) {
+	tests := []struct {
+		user, text string
+		want       bool
+	}{
+		{"alice", "/home/alice/x", true},
+		{"alice", "alice", true},
+		{"alice", "alice:x:1001:", true},
+		{"alice", "/home/malice", false},
+		{"alice", "/home/alice2 and /home/alice", true},
+		{"al", "/usr/local/share", false},
+		{"al", "lowerdir=/al:/b", true},
+		{"root", "/root", false}, // every sandbox has one
+		{"sbx", "/home/sbx", false},
+		{"", "/home/", false},
+	}
+	for _, test := range tests {
+		facts := Facts{UserName: test.user}
+		if got := facts.names(test.text); got != test.want {
+			t.Errorf("names(%q) of %q = %v", test.text, test.user, got)
+		}
+	}
+}
+
 func FuzzParseMounts(f *testing.F) {
 	f.Add("22 1 0:20 / / ro - overlay overlay rw")
 	f.Add("1 2 3 4 5 6 - a b c")
