@@ -19,6 +19,8 @@ import (
 	"github.com/sbx-run/sbx/internal/initproc"
 	"github.com/sbx-run/sbx/internal/plan"
 	"github.com/sbx-run/sbx/internal/quote"
+	"github.com/sbx-run/sbx/internal/selftest"
+	"github.com/sbx-run/sbx/internal/trial"
 )
 
 func main() {
@@ -29,16 +31,23 @@ func main() {
 		os.Exit(initproc.Main())
 	case plan.WorkerName:
 		os.Exit(initproc.WorkerMain())
+	case trial.Name:
+		os.Exit(trial.Main())
+	}
+	if len(os.Args) == 2 && os.Args[1] == selftest.ProbeWord {
+		os.Exit(selftest.ProbeMain()) // inside a sandbox
 	}
 	os.Exit(Run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
 // cli are the commands.
 type cli struct {
-	Run     runCommand     `cmd:"" help:"Run a program in a sandbox."`
-	Plan    planCommand    `cmd:"" help:"Show what run would do, step by step, and do nothing."`
-	Gc      gcCommand      `cmd:"" help:"Remove what runs that were killed left behind."`
-	Version versionCommand `cmd:"" help:"Show the version."`
+	Run      runCommand      `cmd:"" help:"Run a program in a sandbox."`
+	Plan     planCommand     `cmd:"" help:"Show what run would do, step by step, and do nothing."`
+	Doctor   doctorCommand   `cmd:"" help:"Try on this host what a sandbox needs, and say what is missing and how to mend it."`
+	Selftest selftestCommand `cmd:"" help:"Attack a sandbox from inside, on this host, and say which promises hold."`
+	Gc       gcCommand       `cmd:"" help:"Remove what runs that were killed left behind."`
+	Version  versionCommand  `cmd:"" help:"Show the version."`
 }
 
 // streams are where a command writes; os.Stdout belongs to the sandboxed

@@ -61,7 +61,7 @@ func run(ctx context.Context, s start) Results {
 		results = append(results, s.writeMaps(c.cmd.Process.Pid))
 		if r := results[0]; !r.OK {
 			c.end()
-			return Results{{Try: s.try, OK: true, Text: "made"}, r}
+			return Results{{Try: s.try, OK: true, Text: "all of them were made at once"}, r}
 		}
 	}
 	return append(results, c.talk(ctx, s)...)
@@ -110,12 +110,12 @@ func ambient() []uintptr {
 
 func (s start) writeMaps(pid int) Result {
 	id := *s.identity
-	by := "written by sbx itself"
+	by := "ids were written by sbx itself"
 	var err error
 	if id.Direct {
 		err = userns.WriteDirect(pid, id.Layout.SetupUID, id.Layout.SetupGID, id.Layout.DenySetgroups())
 	} else {
-		by = "written by newuidmap and newgidmap"
+		by = "ids were written by newuidmap and newgidmap"
 		err = id.Helpers.Write(pid, id.Layout.SetupUID, id.Layout.SetupGID)
 	}
 	if err != nil {

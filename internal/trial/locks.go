@@ -17,8 +17,8 @@ import (
 // locks does what stands between clone and execve of a program, each verified.
 // The filter comes last, since it refuses the others.
 func (t *tester) locks() {
-	t.check(Keyring, newKeyring(), "joined a new session keyring")
-	t.check(Rlimits, coreLimit(), "core dumps off for good (RLIMIT_CORE 1)")
+	t.check(Keyring, newKeyring(), "a new session keyring was joined")
+	t.check(Rlimits, coreLimit(), "core dumps were switched off (RLIMIT_CORE 1)")
 	if t.job.Payload {
 		t.third()
 		if err := become(payload(t.job.Identity).UID, payload(t.job.Identity).GID); err != nil {
@@ -30,14 +30,14 @@ func (t *tester) locks() {
 	t.check(Caps, err, "%s", left)
 	if t.job.Payload {
 		n, err := forkLimit()
-		t.check(Nproc, err, "process %d was refused at a limit of %d (RLIMIT_NPROC)", n, n-1)
+		t.check(Nproc, err, "with a limit of %[2]d the process number %[1]d was refused (RLIMIT_NPROC)", n, n-1)
 	}
-	t.check(NNP, noNewPrivs(), "set and read back")
+	t.check(NNP, noNewPrivs(), "no_new_privs was set and read back")
 	if t.job.LandlockABI > 0 {
 		t.check(Landlock, restrict(t.job.LandlockABI), "ABI %d: rules applied, a write outside of them was refused", t.job.LandlockABI)
 	}
 	n, err := filter()
-	t.check(Seccomp, err, "default filter installed, %d instructions; unshare gave EPERM, an unknown call ENOSYS", n)
+	t.check(Seccomp, err, "the default filter was installed (%d instructions): unshare gave EPERM, an unknown call ENOSYS", n)
 }
 
 // newKeyring leaves the login session's keyring for an anonymous one.
@@ -128,7 +128,7 @@ func dropCapabilities() (text string, err error) {
 	if strings.Trim(sets["CapBnd"], "0") != "" {
 		return "dropped; the bounding set can be emptied only in a user namespace", nil
 	}
-	return "all five sets are empty", nil
+	return "all five sets of capabilities are empty", nil
 }
 
 // headroom is how many processes the limit leaves beyond the threads there are.

@@ -107,7 +107,7 @@ func (t *tester) namespace() {
 	link, err := os.Readlink("/proc/self/ns/" + name)
 	for _, ns := range namespaces() {
 		if ns.name == name {
-			t.check(ns.try, err, "made, %s", link)
+			t.check(ns.try, err, "one of its own was made (%s)", link)
 		}
 	}
 }

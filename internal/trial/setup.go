@@ -25,7 +25,7 @@ const programName = "program"
 
 // setup does the work of pid 1, in its order, as far as it comes.
 func (t *tester) setup() {
-	t.ok(CloneAll, "made at once: user pid mnt uts ipc net cgroup")
+	t.ok(CloneAll, "all of them were made at once")
 	if t.job.Identity.SetGroups {
 		t.groups()
 	}
@@ -35,11 +35,11 @@ func (t *tester) setup() {
 		return
 	}
 	defer b.Close()
-	t.ok(Tmpfs, "mounted, 16 MiB")
+	t.ok(Tmpfs, "a tmpfs was mounted")
 	t.ok(Proc, "a procfs of the own pid namespace was mounted")
-	t.check(Hostname, unix.Sethostname([]byte("trial")), "set and kept from the host's")
-	t.check(Loopback, loopbackUp(), "lo is up")
-	t.check(Limit, limitUserns(), "one further user namespace allowed")
+	t.check(Hostname, unix.Sethostname([]byte("trial")), "a host name of its own was set")
+	t.check(Loopback, loopbackUp(), "its loopback is up")
+	t.check(Limit, limitUserns(), "the limit of further user namespaces was set to one")
 	proc, err := b.PrivateProc()
 	if err == nil {
 		err = t.nested(proc)
@@ -56,8 +56,9 @@ func (t *tester) setup() {
 func (t *tester) failMounts(err error) {
 	r := failure(Tmpfs, err)
 	if errors.Is(err, mounts.ErrMaskedProc) || strings.Contains(err.Error(), "procfs") {
-		t.ok(Tmpfs, "mounted")
+		t.ok(Tmpfs, "a tmpfs was mounted")
 		r.Try = Proc
+		r.Hint = "start sbx outside of the container, or ask whoever starts the container: `sbx doctor --admin` prints what for"
 	}
 	if l := strings.TrimSpace(label()); l != "" && l != "unconfined" {
 		r.Text += fmt.Sprintf(" (this process is %q to the security module)", l)
@@ -135,7 +136,7 @@ func (t *tester) nested(proc int) error {
 		_ = cmd.Wait()
 		return err
 	}
-	t.ok(Nested, "made, with %s", mapText(layout.PayloadUID))
+	t.ok(Nested, "another in it for the program, with the ids %s", mapText(layout.PayloadUID))
 	locks := job{Kind: jobLocks, Payload: true, Identity: t.job.Identity, LandlockABI: t.job.LandlockABI}
 	_ = json.NewEncoder(stdin).Encode(locks)
 	_ = stdin.Close()
@@ -242,7 +243,7 @@ func (t *tester) overlay(b *mounts.Builder, dir *os.File) bool {
 	if errors.As(err, &re) {
 		err = re.Err // without the names of the trial
 	}
-	return t.check(Overlay, err, "mounted, with its upper layer beside the store")
+	return t.check(Overlay, err, "an overlay was mounted")
 }
 
 // tree is a copy: what reflink and full have in common.
@@ -293,7 +294,7 @@ func (t *tester) enter(b *mounts.Builder, table []mounts.Mount) {
 		t.fail(Root, fmt.Errorf("execute a program from it: %w", err))
 		return
 	}
-	t.ok(Root, "entered; %d mounts verified, programs can be executed", len(table))
+	t.ok(Root, "a new root was entered, its %d mounts verified, and programs can be executed", len(table))
 }
 
 // attach goes through the table and reports its groups.
@@ -314,11 +315,11 @@ func (t *tester) attach(b *mounts.Builder, table []mounts.Mount) bool {
 			return false
 		}
 	}
-	t.ok(Devices, "%d harmless devices bound", devices)
+	t.ok(Devices, "%d harmless devices were bound", devices)
 	fd, err := b.Open("/dev/pts/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC)
 	if err == nil {
 		defer unix.Close(fd)
 		_, err = unix.IoctlGetInt(fd, unix.TIOCGPTN)
 	}
-	return t.check(DevPts, err, "a terminal of an own instance was opened")
+	return t.check(DevPts, err, "a terminal of its own was opened")
 }

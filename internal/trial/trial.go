@@ -143,16 +143,18 @@ func Setup(ctx context.Context, r Request) Results {
 	if r.CgroupNS {
 		flags |= unix.CLONE_NEWCGROUP
 	}
+	var unfilled Results
 	if r.Dir != "" {
 		if err := fillDir(r.Dir); err != nil {
-			return Results{failure(Overlay, fmt.Errorf("fill the directory for the trial: %w", err))}
+			unfilled = Results{failure(Root, fmt.Errorf("fill the directory for the trial: %w", err))}
+			r.Dir = ""
 		}
 	}
 	s := start{
 		job:   job{Kind: jobSetup, Identity: r.Identity, LandlockABI: r.LandlockABI, Dir: r.Dir},
 		flags: flags, identity: &r.Identity, try: CloneAll,
 	}
-	return run(ctx, s)
+	return append(run(ctx, s), unfilled...)
 }
 
 // Locks tries what needs no namespace: for a host on which none can be had.
