@@ -41,7 +41,7 @@ hash_of() {
 # The tools of the host and the Debian package of each.
 readonly host_tools=(
 	qemu-system-x86_64:qemu-system-x86 qemu-img:qemu-utils mmdebstrap:mmdebstrap mke2fs:e2fsprogs
-	busybox:busybox-static modprobe:kmod cpio:cpio flock:util-linux xz:xz-utils zstd:zstd
+	busybox:busybox-static modprobe:kmod cpio:cpio flock:util-linux xz:xz-utils zstd:zstd perl:perl-base
 )
 
 missing_packages() {
@@ -73,6 +73,8 @@ scratch() {
 	mkdir -p "$cache/work"
 	sweep
 	scratch_dir=$(mktemp -d "$cache/work/$1.XXXXXX")
+	qemu_pid='' out_pid='' err_pid=''
+	end_mark=end-$(head -c 12 /dev/urandom | od -An -v -tx1 | tr -d ' ')
 	exec {scratch_lock}>"$scratch_dir/new-lock"
 	flock "$scratch_lock"
 	mv "$scratch_dir/new-lock" "$scratch_dir/lock"
@@ -82,7 +84,7 @@ scratch() {
 }
 
 end_scratch() {
-	[[ -z ${qemu_pid-} ]] || stop_qemu
+	abort_qemu
 	[[ -z ${saved_terminal-} ]] || stty "$saved_terminal"
 	rm -rf --one-file-system "$scratch_dir"
 }

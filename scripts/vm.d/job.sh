@@ -36,7 +36,7 @@ write_settings() {
 	if ((job_terminal)); then
 		read -r rows columns < <(stty size)
 	fi
-	printf '%s=%q\n' user "$job_user" session "$job_session" rows "$rows" columns "$columns" clock "$(date +%s.%N)"
+	printf '%s=%q\n' user "$job_user" session "$job_session" rows "$rows" columns "$columns" clock "$(date +%s.%N)" end "$end_mark"
 }
 
 # A disk of the size that the saved state knows. The label tells the guest that a job is there.
@@ -66,14 +66,12 @@ resume() {
 		terminal=stdio,signal=off
 		saved_terminal=$(stty -g)
 	fi
-	ram_share=off
-	ln -s "$snapshot/ram" "$scratch_dir/ram"
-	job_start=$SECONDS
-	start_qemu "$scratch_dir" "$accel" "$job_boot" "$terminal" \
+	qemu_arguments "$snapshot/ram" off "$job_boot" "$terminal"
+	start_qemu "$job_limit" \
 		-drive "file=$snapshot/disk.qcow2,if=virtio,format=qcow2,cache=unsafe,snapshot=on" \
 		-drive "file=$scratch_dir/job.img,if=virtio,format=raw,readonly=on" \
 		-incoming defer
-	cat >"$scratch_dir/mon.in" <<-END
+	cat >&"$monitor" <<-END
 		migrate_set_capability x-ignore-shared on
 		migrate_incoming "exec:cat $snapshot/state"
 	END
@@ -82,11 +80,12 @@ resume() {
 follow() {
 	local started=0
 	job_status=
-	while next_line "$((job_start + job_limit))"; do
+	while next_line; do
 		case $line in
 		started) started=1 ;;
 		exit\ *)
 			job_status=${line#exit }
+			drain || broken "the output of the command is not complete"
 			break
 			;;
 		note:\ *) say "${line#note: }" ;;
@@ -96,10 +95,11 @@ follow() {
 	stop_qemu
 	[[ -z $job_status ]] || return 0
 	if [[ $line == timeout ]] && ((started)); then
+		show_logs
 		say "the command did not end within $job_limit s"
 		job_status=$exit_timeout
 		return 0
 	fi
-	show_logs "$scratch_dir"
+	show_logs
 	broken "the guest failed ($line): this says nothing about the command"
 }

@@ -36,82 +36,133 @@ snapshot_key() {
 		qemu-system-x86_64 --version | head -n 1
 		accel_arguments "$1"
 		kernel_arguments "$2"
-		declare -f start_qemu
+		declare -f qemu_arguments
 		echo "$memory_mb $job_disk_mb"
 	} | sha256sum | cut -c1-12
 }
 
-# start_qemu DIR ACCEL EXTRA TERMINAL ARGUMENT… starts qemu with its ports on the FIFOs out, err and ctl in DIR, and
-# sets $qemu_pid; its monitor is on mon.in and mon.out. TERMINAL is a chardev for hvc0. setpriv: should this script be killed, qemu goes with it.
-start_qemu() {
-	local dir=$1 accel=$2 extra=$3 terminal=$4 arguments
-	shift 4
+# open_ports makes the FIFOs for the ports of a guest (out, err and ctl) and for qemu's monitor (mon.in, mon.out) in
+# $scratch_dir, and starts those who pass on what the guest prints.
+open_ports() {
+	rm -f "$scratch_dir"/{out,err,ctl,mon.in,mon.out}
+	mkfifo "$scratch_dir"/{out,err,ctl,mon.in,mon.out}
+	pass_on <"$scratch_dir/out" &
+	out_pid=$!
+	pass_on <"$scratch_dir/err" >&2 &
+	err_pid=$!
+}
+
+# pass_on copies standard input up to the mark, which is $end_mark after a NUL. Exit status: 0 after the mark, 3 at an
+# end of file without one. What may be the mark's beginning is held back until more has come.
+pass_on() {
+	# shellcheck disable=SC2016 # the dollars are perl's
+	exec perl -e '
+		my ($end, $held) = ("\0" . shift, "");
+		$| = 1;
+		while (sysread STDIN, my $part, 65536) {
+			$held .= $part;
+			my $ready = index $held, $end;
+			my $complete = $ready >= 0;
+			if (!$complete) {
+				my $nul = rindex $held, "\0";
+				$ready = $nul >= 0 && index($end, substr $held, $nul) == 0 ? $nul : length $held;
+			}
+			print substr($held, 0, $ready, "") or exit 4;
+			exit 0 if $complete;
+		}
+		print $held;
+		exit 3;' "$end_mark"
+}
+
+# qemu_arguments MEMORY SHARE EXTRA TERMINAL fills $arguments: MEMORY is the file with the guest's memory, EXTRA are
+# kernel arguments, TERMINAL is a chardev for hvc0.
+qemu_arguments() {
+	# shellcheck disable=SC2154 # need_snapshot sets $accel
 	mapfile -t arguments < <(accel_arguments "$accel")
 	arguments+=(
 		-M q35 -smp 2 -m "$memory_mb" -nodefaults -no-user-config -display none -no-reboot -nic none
-		-object "memory-backend-file,id=ram,mem-path=$dir/ram,size=${memory_mb}M,share=$ram_share" -machine memory-backend=ram
-		-kernel "$guest/kernel" -initrd "$guest/initrd" -append "$(kernel_arguments "$extra")"
-		-chardev "file,id=log,path=$dir/console.log" -serial chardev:log
+		-object "memory-backend-file,id=ram,mem-path=$1,size=${memory_mb}M,share=$2" -machine memory-backend=ram
+		-kernel "$guest/kernel" -initrd "$guest/initrd" -append "$(kernel_arguments "$3")"
+		-chardev "file,id=log,path=$scratch_dir/console.log" -serial chardev:log
 		-device virtio-serial-pci
-		-chardev "$terminal,id=tty" -device virtconsole,chardev=tty,nr=0
-		-chardev "file,id=out,path=$dir/out" -device virtserialport,chardev=out,nr=1,name=out
-		-chardev "file,id=err,path=$dir/err" -device virtserialport,chardev=err,nr=2,name=err
-		-chardev "file,id=ctl,path=$dir/ctl" -device virtserialport,chardev=ctl,nr=3,name=ctl
-		-chardev "pipe,id=mon,path=$dir/mon" -mon chardev=mon,mode=readline
+		-chardev "$4,id=tty" -device virtconsole,chardev=tty,nr=0
+		-chardev "file,id=out,path=$scratch_dir/out" -device virtserialport,chardev=out,nr=1,name=out
+		-chardev "file,id=err,path=$scratch_dir/err" -device virtserialport,chardev=err,nr=2,name=err
+		-chardev "file,id=ctl,path=$scratch_dir/ctl" -device virtserialport,chardev=ctl,nr=3,name=ctl
+		-chardev "pipe,id=mon,path=$scratch_dir/mon" -mon chardev=mon,mode=readline
 	)
-	mkfifo "$dir"/{out,err,ctl,mon.in,mon.out}
-	cat <"$dir/out" &
-	out_pid=$!
-	cat <"$dir/err" >&2 &
-	err_pid=$!
-	# Read and write, so that neither side waits for the other to open it.
-	exec {ctl}<>"$dir/ctl"
-	TMPDIR=$dir setpriv --pdeathsig KILL qemu-system-x86_64 "${arguments[@]}" "$@" <&0 2>"$dir/qemu.log" &
+}
+
+# start_qemu LIMIT ARGUMENT… starts qemu with $arguments and these, sets $qemu_pid to what ends it, after LIMIT seconds
+# by itself, and opens its monitor as $monitor. setpriv: should this script be killed, all that it started goes with it.
+start_qemu() {
+	local limit=$1 keep
+	shift
+	open_ports
+	# Only qemu's side keeps the control port open for writing, from its start on: the end of file is the end of qemu.
+	exec {keep}<>"$scratch_dir/ctl" {ctl}<"$scratch_dir/ctl"
+	TMPDIR=$scratch_dir setpriv --pdeathsig KILL timeout --foreground -k 5 "$limit" \
+		setpriv --pdeathsig KILL qemu-system-x86_64 "${arguments[@]}" "$@" <&0 2>"$scratch_dir/qemu.log" &
 	qemu_pid=$!
+	exec {keep}>&-
+	exec {monitor}<>"$scratch_dir/mon.in"
 }
 
-# The readers of the ports see the end of file when qemu has gone, unless it went before it had opened them.
+# stop_qemu ends qemu, if it runs still, and lets the readers of the ports finish: they see the end of file, once
+# somebody has opened the ports for writing, which a qemu that failed early did not.
 stop_qemu() {
-	local tries=40
-	kill "$qemu_pid" 2>/dev/null || true
-	while kill -0 "$qemu_pid" 2>/dev/null && ((tries-- > 0)); do
-		sleep 0.05
-	done
-	kill -KILL "$qemu_pid" 2>/dev/null || true
-	wait "$qemu_pid" 2>/dev/null || true
-	qemu_pid=
-	tries=40
-	while ((tries-- > 0)) && { kill -0 "$out_pid" || kill -0 "$err_pid"; } 2>/dev/null; do
-		sleep 0.05
-	done
-	kill "$out_pid" "$err_pid" 2>/dev/null || true
-	exec {ctl}>&-
+	kill_qemu
+	: <>"$scratch_dir/out" <>"$scratch_dir/err"
+	drain || true
+	exec {ctl}>&- {monitor}>&-
 }
 
-# next_line DEADLINE reads a line of the control port into $line; false when the deadline (in seconds of this
-# script's life) is reached, or when qemu has ended, and $line is then "timeout" or "gone".
-next_line() {
-	while true; do
-		if IFS= read -r -t 0.5 -u "$ctl" line; then
-			return 0
-		fi
-		if ! kill -0 "$qemu_pid" 2>/dev/null; then
-			# The last words may have come in between.
-			IFS= read -r -t 0.01 -u "$ctl" line && return 0
-			line=gone
-			return 1
-		fi
-		if ((SECONDS >= $1)); then
-			line=timeout
-			return 1
-		fi
+# drain waits until all output has been passed on; false when some of it is missing, other than for a reader of this
+# script's own output that has gone.
+drain() {
+	local pid status whole=0
+	for pid in $out_pid $err_pid; do
+		status=0
+		wait "$pid" || status=$?
+		((status == 0 || status == 141)) || whole=1
 	done
+	out_pid='' err_pid=''
+	return "$whole"
+}
+
+# timeout(1) passes the signal on, and sends a KILL when that does not help.
+kill_qemu() {
+	[[ -n $qemu_pid ]] || return 0
+	kill "$qemu_pid" || true
+	wait "$qemu_pid" || true
+	qemu_pid=
+}
+
+# abort_qemu is for the end of the script, which is not to wait for whoever reads its output.
+abort_qemu() {
+	local pid
+	kill_qemu
+	for pid in $out_pid $err_pid; do
+		kill "$pid" 2>/dev/null || true
+	done
+}
+
+# next_line reads a line of the control port into $line. When qemu has ended it is false, and $line is "gone", or
+# "timeout" if that was the reason. A read with a time-out of its own would be simpler, and lose a line now and then.
+next_line() {
+	local status=0
+	IFS= read -r -u "$ctl" line && return 0
+	wait "$qemu_pid" || status=$?
+	qemu_pid=
+	line=gone
+	((status != 124 && status != 137)) || line=timeout
+	return 1
 }
 
 # What is known of a guest that failed.
 show_logs() {
 	local file
-	for file in "$1/qemu.log" "$1/console.log"; do
+	for file in "$scratch_dir/qemu.log" "$scratch_dir/console.log"; do
 		[[ -s $file ]] || continue
 		say "the end of $(basename "$file"):"
 		tail -n 25 "$file" | sed 's/^/    /' >&2

@@ -29,46 +29,47 @@ need_snapshot() {
 boot_and_save() {
 	local dir=$1 extra=$2
 	qemu-img create -q -f qcow2 -F raw -b "$guest/root.img" "$dir/disk.qcow2"
-	truncate -s "${job_disk_mb}M" "$dir/no-job.img"
-	ram_share=on
-	start_qemu "$dir" "$accel" "$extra" null \
+	truncate -s "${job_disk_mb}M" "$scratch_dir/no-job.img"
+	qemu_arguments "$dir/ram" on "$extra" null
+	start_qemu "$boot_limit" \
 		-drive "file=$dir/disk.qcow2,if=virtio,format=qcow2,cache=unsafe,discard=unmap" \
-		-drive "file=$dir/no-job.img,if=virtio,format=raw,readonly=on" </dev/null
-	wait_until_ready "$dir"
-	save_state "$dir"
+		-drive "file=$scratch_dir/no-job.img,if=virtio,format=raw,readonly=on" </dev/null
+	wait_until_ready "$dir/facts.new"
+	save_state "$dir/state"
+	mv "$dir/facts.new" "$dir/facts"
 }
 
 wait_until_ready() {
-	local dir=$1
-	while next_line "$boot_limit"; do
+	while next_line; do
 		case $line in
-		fact\ *) echo "${line#fact }" >>"$dir/facts.new" ;;
+		fact\ *) echo "${line#fact }" >>"$1" ;;
 		ready) return 0 ;;
 		esac
 	done
-	show_logs "$dir"
+	show_logs
 	broken "the guest did not come up ($line)"
 }
 
 # The guest runs on while its state is saved: one that was stopped before would be resumed stopped.
 save_state() {
-	local dir=$1 reader
-	cat "$dir/mon.out" >"$dir/mon.log" &
+	local reader
+	cat "$scratch_dir/mon.out" >"$scratch_dir/mon.log" &
 	reader=$!
-	cat >"$dir/mon.in" <<-END
+	cat >&"$monitor" <<-END
 		migrate_set_capability x-ignore-shared on
 		migrate_set_parameter max-bandwidth 100g
-		migrate "exec:cat >$dir/state"
+		migrate "exec:cat >$1"
 		info migrate
 		quit
 	END
-	wait "$qemu_pid" || { show_logs "$dir"; broken "qemu failed while it saved the state"; }
+	wait "$qemu_pid" || true
+	qemu_pid=
+	stop_qemu
+	: <>"$scratch_dir/mon.out"
 	wait "$reader"
-	grep -q 'Migration status: completed' "$dir/mon.log" || {
-		tail -n 5 "$dir/mon.log" >&2
+	grep -q 'Migration status: completed' "$scratch_dir/mon.log" || {
+		show_logs
+		tail -n 5 "$scratch_dir/mon.log" >&2
 		broken "the state was not saved"
 	}
-	stop_qemu
-	rm -f "$dir"/{out,err,ctl,mon.in,mon.out,mon.log,no-job.img,qemu.log}
-	mv "$dir/facts.new" "$dir/facts"
 }
