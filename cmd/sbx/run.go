@@ -149,6 +149,8 @@ func (c *runCommand) Run(s streams) error {
 	if c.DryRun {
 		return showPlan(spec, c.Json, s)
 	}
+	begun := launch.Begin(spec.Network == plan.NetworkHost)
+	defer begun.Abandon()
 	p, held, err := c.prepare(spec, s)
 	defer held.Close()
 	if err != nil {
@@ -162,7 +164,7 @@ func (c *runCommand) Run(s streams) error {
 		c.before(p, s)
 	}
 	begin := time.Now()
-	result, err := launch.Run(p, held, file != nil)
+	result, err := launch.Run(p, held, begun, file != nil)
 	if err != nil {
 		return explainRun(err, p)
 	}

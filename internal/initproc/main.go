@@ -1,10 +1,10 @@
 package initproc
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/signal"
 	"runtime"
@@ -23,6 +23,8 @@ type process struct {
 	builder *mounts.Builder
 	held    map[int]*os.File // copy-in sources by index
 	libs    []*os.File       // libraries to copy along, in the plan's order
+	sandbox int              // the sandbox's directory in the store
+	program int              // the program, when it is to be copied in
 	dir     int              // the sandbox's directory, a detached mount of it alone
 	slave   int              // the payload's terminal, -1 without
 	sha256  string
@@ -47,9 +49,15 @@ func Main() int {
 			os.Exit(1)
 		}
 	}()
-	for _, fd := range []int{plan.FDControl, plan.FDPlan, plan.FDSandbox, plan.FDProgram} {
-		unix.CloseOnExec(fd)
+	// Whatever the caller had open without close-on-exec came along through our
+	// execve, and must not come further: into the payload (CVE-2024-21626). The
+	// payload's own close_range has a flag that Linux 5.10 lacks; this call is
+	// whole since 5.9.
+	if err := unix.CloseRange(plan.FDControl+1, math.MaxUint32, 0); err != nil {
+		p.report(0, fmt.Errorf("close what was inherited: %w", err))
+		return 1
 	}
+	unix.CloseOnExec(plan.FDControl)
 	if err := p.begin(); err != nil {
 		p.report(0, err)
 		return 1
@@ -66,25 +74,36 @@ func Main() int {
 	return p.run()
 }
 
-// begin reads the plan and waits until the id maps are written.
+// begin waits until the id maps are written, and reads the plan that comes with
+// that word.
 func (p *process) begin() error {
 	ignoreSignals()
 	if _, err := unix.Setsid(); err != nil {
 		return fmt.Errorf("start a session: %w", err)
 	}
-	data, err := io.ReadAll(os.NewFile(plan.FDPlan, "plan"))
-	if err != nil {
-		return fmt.Errorf("read the plan: %w", err)
-	}
-	if err := json.Unmarshal(data, &p.plan); err != nil {
-		return fmt.Errorf("decode the plan: %w", err)
-	}
-	p.stages = p.plan.Stages()
-	m, _, err := p.conn.Receive()
-	if err != nil || m.Op != plan.MsgGo {
+	m, fds, err := p.conn.Receive()
+	if err != nil || m.Op != plan.MsgGo || len(fds) <= plan.GoProgram {
 		// The supervisor is gone, or gave up; nobody is left to tell.
 		os.Exit(1)
 	}
+	for fd := range 3 {
+		if err := unix.Dup3(fds[fd], fd, 0); err != nil {
+			return fmt.Errorf("take the program's streams: %w", err)
+		}
+		_ = unix.Close(fds[fd])
+	}
+	p.sandbox, p.program = fds[plan.GoSandbox], fds[plan.GoProgram]
+	file := os.NewFile(uintptr(fds[plan.GoPlan]), "plan")
+	defer file.Close()
+	data, err := io.ReadAll(file)
+	if err != nil {
+		return fmt.Errorf("read the plan: %w", err)
+	}
+	p.plan = new(plan.Plan)
+	if err := plan.Decode(data, p.plan); err != nil {
+		return fmt.Errorf("decode the plan: %w", err)
+	}
+	p.stages = p.plan.Stages()
 	// Not earlier: while the maps are unwritten the /proc files of a process
 	// that is not dumpable belong to the real root, and newuidmap refuses.
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
@@ -127,12 +146,12 @@ func (p *process) report(stage int, err error) {
 	if errors.As(err, &run) {
 		m.NotFound, m.NotRunnable = run.notFound, !run.notFound
 	}
-	p.send(m, -1)
+	p.send(m)
 }
 
 // send gives up when the supervisor is gone: pid 1 is about to be killed.
-func (p *process) send(m plan.Message, fd int) {
-	if err := p.conn.Send(m, fd); err != nil {
+func (p *process) send(m plan.Message, fds ...int) {
+	if err := p.conn.Send(m, fds...); err != nil {
 		os.Exit(1)
 	}
 }

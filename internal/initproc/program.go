@@ -19,7 +19,7 @@ import (
 // holdSandbox keeps the sandbox's directory reachable after the host's root is
 // gone: as a mount of that directory alone, so that no ".." leads out of it.
 func (p *process) holdSandbox() error {
-	fd, err := unix.OpenTree(plan.FDSandbox, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	fd, err := unix.OpenTree(p.sandbox, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {
 		// The descriptor is of the supervisor's mount namespace; by its path
 		// the same directory is in ours.
@@ -51,7 +51,7 @@ func (p *process) copyProgram() error {
 		return err
 	}
 	defer dst.Close()
-	p.sha256, err = copyFile(dst, os.NewFile(plan.FDProgram, p.plan.Program.Host))
+	p.sha256, err = copyFile(dst, os.NewFile(uintptr(p.program), p.plan.Program.Host))
 	if err != nil {
 		return err
 	}

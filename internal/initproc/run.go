@@ -26,7 +26,7 @@ func (p *process) run() int {
 		p.report(last, err)
 		return 1
 	}
-	p.send(plan.Message{Op: plan.MsgStarted, SHA256: p.sha256, Copy: p.copied}, -1)
+	p.send(plan.Message{Op: plan.MsgStarted, SHA256: p.sha256, Copy: p.copied})
 
 	var payload atomic.Int64
 	payload.Store(int64(pid))
@@ -40,7 +40,7 @@ func (p *process) run() int {
 		m.Signal = int(status.Signal())
 	}
 	m.Leftover = !p.discard()
-	p.send(m, -1)
+	p.send(m)
 	return 0
 }
 
@@ -103,7 +103,7 @@ func (p *process) reap(pid int) unix.WaitStatus {
 		if !status.Stopped() {
 			return status
 		}
-		p.send(plan.Message{Op: plan.MsgStopped, Signal: int(status.StopSignal())}, -1)
+		p.send(plan.Message{Op: plan.MsgStopped, Signal: int(status.StopSignal())})
 	}
 }
 

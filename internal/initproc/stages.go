@@ -133,12 +133,16 @@ func (p *process) makeRoot() error {
 	if err := p.takeLibraries(); err != nil {
 		return err
 	}
+	r := p.plan.Root
+	switch {
+	case r.ReadOnly:
+		return p.readOnlyRoot()
+	case r.InMemory:
+		p.copied = plan.CopyOverlay
+		return p.builder.MakeRoot(mounts.Root{Method: mounts.MethodOverlay, Lower: []string{r.Lower}})
+	}
 	if err := p.holdSandbox(); err != nil {
 		return err
-	}
-	r := p.plan.Root
-	if r.ReadOnly {
-		return p.readOnlyRoot()
 	}
 	var refused error
 	for _, method := range r.Methods {
@@ -171,12 +175,9 @@ func (p *process) readOnlyRoot() error {
 
 func (p *process) rootBy(method string) error {
 	sandbox := p.plan.Root.Sandbox
-	dir := os.NewFile(uintptr(plan.FDSandbox), sandbox)
+	dir := os.NewFile(uintptr(p.sandbox), sandbox)
 	root := p.plan.Identity.Layout.Root()
 	owner := rootfs.Ownership{Single: p.singleOwner(), UID: int(root.UID), GID: int(root.GID)}
-	if p.plan.Root.Bounded {
-		return p.builder.MakeRoot(mounts.Root{Method: mounts.MethodOverlay, Lower: []string{p.plan.Root.Lower}})
-	}
 	if method == plan.CopyOverlay {
 		if err := rootfs.PrepareOverlay(dir, owner); err != nil {
 			return err

@@ -36,7 +36,7 @@ func WorkerMain() int {
 }
 
 func work(progress func(rootfs.Progress)) error {
-	data, err := io.ReadAll(os.NewFile(plan.FDPlan, "job"))
+	data, err := io.ReadAll(os.NewFile(plan.FDJob, "job"))
 	if err != nil {
 		return fmt.Errorf("read the job: %w", err)
 	}

@@ -1,7 +1,6 @@
 package launch
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"syscall"
@@ -41,9 +40,9 @@ type child struct {
 	socket  *os.File
 }
 
-// newChild clones a re-exec of this binary, as name, into new namespaces. files
-// become its descriptors 0, 1, 2, then FDPlan and so on; FDControl is added.
-func newChild(name string, namespaces uintptr, stdio [3]*os.File, files []*os.File) (*child, error) {
+// newChild clones a re-exec of this binary, as name, into new namespaces. Its
+// descriptors are 0, 1 and 2, FDControl, and then files.
+func newChild(name string, namespaces uintptr, stdio [3]*os.File, files ...*os.File) (*child, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make the control socket: %w", err)
@@ -80,19 +79,22 @@ func setupCapabilities() []uintptr {
 	}
 }
 
-// writeMaps makes U1 what the plan says and lets the child go on.
+// writeMaps makes U1 what the plan says.
 func (c *child) writeMaps(id plan.Identity) error {
 	pid := c.process.Pid
-	var err error
 	if id.Direct {
-		err = userns.WriteDirect(pid, id.Layout.SetupUID, id.Layout.SetupGID, id.Layout.DenySetgroups())
-	} else {
-		err = id.Helpers.Write(pid, id.Layout.SetupUID, id.Layout.SetupGID)
+		return userns.WriteDirect(pid, id.Layout.SetupUID, id.Layout.SetupGID, id.Layout.DenySetgroups())
 	}
-	if err != nil {
-		return err
+	return id.Helpers.Write(pid, id.Layout.SetupUID, id.Layout.SetupGID)
+}
+
+// release lets the child go on, with the descriptors it needs.
+func (c *child) release(files ...*os.File) error {
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(f.Fd())
 	}
-	return c.conn.Send(plan.Message{Op: plan.MsgGo}, -1)
+	return c.conn.Send(plan.Message{Op: plan.MsgGo}, fds...)
 }
 
 // kill ends the child and with it, if it is pid 1, its whole pid namespace.
@@ -116,25 +118,21 @@ func (c *child) close() unix.Rusage {
 	}
 }
 
-// planFile puts v as JSON into a memfd: no path, no length limit of a pipe, and
+// memoryFile puts data into a memfd: no path, no length limit of a pipe, and
 // nothing that another process of the user could find.
-func planFile(v any) (*os.File, error) {
-	data, err := json.Marshal(v)
+func memoryFile(name string, data []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {
-		return nil, fmt.Errorf("encode the plan: %w", err)
+		return nil, fmt.Errorf("make a file for the %s: %w", name, err)
 	}
-	fd, err := unix.MemfdCreate("plan", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("make a file for the plan: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "plan")
+	f := os.NewFile(uintptr(fd), name)
 	if _, err := f.Write(data); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("write the plan: %w", err)
+		return nil, fmt.Errorf("write the %s: %w", name, err)
 	}
 	if _, err := f.Seek(0, 0); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("rewind the plan: %w", err)
+		return nil, fmt.Errorf("rewind the %s: %w", name, err)
 	}
 	return f, nil
 }

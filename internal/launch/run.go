@@ -4,8 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -60,33 +59,43 @@ type run struct {
 // Run carries out the plan and returns when nothing of the sandbox is left. An
 // error means that the program was not executed, or that its end is unknown.
 // With account, Result.Rusage is filled in, for which pid 1 has to be waited for.
-func Run(p *plan.Plan, held *plan.Held, account bool) (Result, error) {
-	// The parent-death signal of pid 1 is sent when the thread that cloned it
-	// ends, not the process (prctl(2), golang/go#27505). The lock is never
-	// given back: a goroutine that ends with its thread locked ends the thread.
-	runtime.LockOSThread()
-	r := &run{plan: p, held: held, hurry: make(chan struct{}, 1), over: make(chan string, 1), account: account}
-	err := r.do()
+func Run(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Result, error) {
+	result, err := runOnce(p, held, begun, account)
+	var stage *StageError
+	if p.Root.InMemory && !p.Root.Bounded && errors.As(err, &stage) && stage.Stage.Op == plan.OpRoot {
+		// No overlay can be had here (before Linux 5.11, or above this kind
+		// of file system): then the copy is made in the store.
+		again := Begin(p.HostNetwork)
+		defer again.Abandon()
+		p.Root.InMemory = false
+		return runOnce(p, held, again, account)
+	}
+	return result, err
+}
+
+func runOnce(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Result, error) {
+	// What is found out on the way goes into a copy: a second try begins anew.
+	own := *p
+	own.Mounts, own.Placeholders = slices.Clone(p.Mounts), slices.Clone(p.Placeholders)
+	r := &run{plan: &own, held: held, hurry: make(chan struct{}, 1), over: make(chan string, 1), account: account}
+	err := r.do(begun)
 	if undoErr := r.undo.run(); err == nil {
 		err = undoErr
 	}
 	return r.result, err
 }
 
-func (r *run) do() error {
-	begin := time.Now()
-	if err := r.prepare(); err != nil {
-		return err
-	}
+func (r *run) do(begun *Beginning) error {
+	start := time.Now()
 	signals := catchSignals()
 	defer signals.stop()
-	if err := r.clone(); err != nil {
+	if err := r.start(begun); err != nil {
 		return err
 	}
 	stop := r.observe(r.init.process.Pid)
 	err := r.watch(signals)
 	stop()
-	r.result.Wall = time.Since(begin)
+	r.result.Wall = time.Since(start)
 	if r.exited && r.group == nil && !r.account {
 		// All that is left is pid 1 on its way out. Taking its namespaces
 		// apart takes the kernel longer than everything else together, and
@@ -101,6 +110,31 @@ func (r *run) do() error {
 	}
 	err = errors.Join(err, r.streams.finish())
 	r.result.LastErr = r.streams.tap.Bytes()
+	return err
+}
+
+// start has the id maps written, which takes two other programs, while it does
+// the rest of the host's stages, and then lets pid 1 go.
+func (r *run) start(begun *Beginning) (err error) {
+	if r.init, err = begun.take(); err != nil {
+		return err
+	}
+	maps := make(chan error, 1)
+	go func() { maps <- r.init.writeMaps(r.plan.Identity) }()
+	err = r.prepare()
+	if mapErr := <-maps; err == nil {
+		err = mapErr
+	}
+	if err == nil {
+		err = r.admit(r.init.process.Pid)
+	}
+	if err == nil {
+		err = r.release()
+	}
+	if err != nil {
+		r.init.kill()
+		r.init.close()
+	}
 	return err
 }
 
@@ -124,7 +158,12 @@ func (r *run) prepare() error {
 	return err
 }
 
+// newSandbox makes the sandbox's directory in the store, unless everything that
+// it would hold stays in memory and there is nothing to remember either.
 func (r *run) newSandbox() error {
+	if r.plan.Root.InMemory && len(r.plan.Placeholders) == 0 && !r.plan.Cgroup.Use {
+		return nil
+	}
 	var err error
 	r.sandbox, err = r.held.Store.NewSandbox(rootfs.SandboxState{
 		Owner: r.plan.Identity.Ownership(), Image: r.plan.Image.Name, Key: r.plan.Image.Key,
@@ -183,39 +222,24 @@ func (r *run) place() error {
 	return r.sandbox.Save()
 }
 
-// clone starts pid 1 and has its id maps written.
-func (r *run) clone() error {
-	data, err := planFile(r.plan)
+// release gives pid 1 the plan and what goes with it.
+func (r *run) release() error {
+	data, err := memoryFile("plan", plan.Encode(r.plan))
 	if err != nil {
 		return err
 	}
 	defer data.Close()
-	program := r.streams.null
+	program, sandbox := r.streams.null, r.streams.null
 	if r.held.Program != nil {
 		program = r.held.Program.File
 	}
-	r.init, err = newChild(plan.InitName, namespaces(r.plan), r.streams.files, []*os.File{data, r.sandbox.Dir, program})
-	if err != nil {
-		return err
+	if r.sandbox != nil {
+		sandbox = r.sandbox.Dir
 	}
+	files := r.streams.files
+	err = r.init.release(files[0], files[1], files[2], data, sandbox, program)
 	r.streams.started()
-	err = r.admit(r.init.process.Pid)
-	if err == nil {
-		err = r.init.writeMaps(r.plan.Identity)
-	}
-	if err != nil {
-		r.init.kill()
-		r.init.close()
-	}
 	return err
-}
-
-func namespaces(p *plan.Plan) uintptr {
-	flags := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC)
-	if !p.HostNetwork {
-		flags |= unix.CLONE_NEWNET
-	}
-	return flags
 }
 
 // undoStack holds what has to be undone on the host, last first.

@@ -40,7 +40,7 @@ func (c caught) stop() { signal.Stop(c.c) }
 // incoming is a message of pid 1, or how the conversation ended.
 type incoming struct {
 	plan.Message
-	fd  int
+	fds []int
 	err error
 }
 
@@ -48,8 +48,8 @@ func (c *child) messages() <-chan incoming {
 	out := make(chan incoming, 4)
 	go func() {
 		for {
-			m, fd, err := c.conn.Receive()
-			out <- incoming{m, fd, err}
+			m, fds, err := c.conn.Receive()
+			out <- incoming{m, fds, err}
 			if err != nil {
 				return
 			}
@@ -64,7 +64,7 @@ func (r *run) watch(signals caught) error {
 	var timeout, grace <-chan time.Time
 	interrupts := 0
 	end := func() {
-		_ = r.init.conn.Send(plan.Message{Op: plan.MsgKill}, -1)
+		_ = r.init.conn.Send(plan.Message{Op: plan.MsgKill})
 		if grace == nil {
 			grace = time.After(killGrace)
 		}
@@ -119,7 +119,7 @@ func (r *run) handle(m incoming) (done bool, err error) {
 	}
 	switch m.Op {
 	case plan.MsgTerminal:
-		r.relay, err = openTerminal(m.fd, r.plan.Process.RawTTY, r.hurry)
+		r.relay, err = openTerminal(m.fds[0], r.plan.Process.RawTTY, r.hurry)
 		if err != nil {
 			r.init.kill()
 		}
@@ -157,7 +157,7 @@ func (r *run) forward(s unix.Signal) {
 			r.relay.resume()
 		}
 	}
-	_ = r.init.conn.Send(plan.Message{Op: plan.MsgSignal, Signal: int(s)}, -1)
+	_ = r.init.conn.Send(plan.Message{Op: plan.MsgSignal, Signal: int(s)})
 }
 
 // suspend follows the program into being stopped: the terminal goes back to the
@@ -175,7 +175,7 @@ func (r *run) suspend() {
 	if r.relay != nil {
 		r.relay.resume()
 	}
-	_ = r.init.conn.Send(plan.Message{Op: plan.MsgSignal, Signal: int(unix.SIGCONT)}, -1)
+	_ = r.init.conn.Send(plan.Message{Op: plan.MsgSignal, Signal: int(unix.SIGCONT)})
 }
 
 // stopGroup returns when the process goes on. The action has to be the kernel's

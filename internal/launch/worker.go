@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 
 	"golang.org/x/sys/unix"
 
@@ -19,7 +20,14 @@ import (
 // runWorker does a job of the store's inside the id map: files of the caller's
 // subordinate ids can be made and removed only there.
 func runWorker(id plan.Identity, job plan.Job, progress func(rootfs.Progress)) error {
-	data, err := planFile(job)
+	// The worker's parent-death signal comes when this thread ends.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	text, err := json.Marshal(job)
+	if err != nil {
+		return fmt.Errorf("encode the job: %w", err)
+	}
+	data, err := memoryFile("job", text)
 	if err != nil {
 		return err
 	}
@@ -34,13 +42,16 @@ func runWorker(id plan.Identity, job plan.Job, progress func(rootfs.Progress)) e
 		return fmt.Errorf("make a pipe: %w", err)
 	}
 	defer r.Close()
-	c, err := newChild(plan.WorkerName, unix.CLONE_NEWNS|unix.CLONE_NEWIPC|unix.CLONE_NEWNET, [3]*os.File{null, null, os.Stderr}, []*os.File{data, w})
+	c, err := newChild(plan.WorkerName, unix.CLONE_NEWNS|unix.CLONE_NEWIPC|unix.CLONE_NEWNET, [3]*os.File{null, null, os.Stderr}, data, w)
 	w.Close()
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	if err := c.writeMaps(id); err != nil {
+	if err = c.writeMaps(id); err == nil {
+		err = c.release()
+	}
+	if err != nil {
 		c.kill()
 		return err
 	}

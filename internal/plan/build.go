@@ -27,7 +27,7 @@ func Build(s Spec, f Facts) (*Plan, error) {
 	if p.Identity, p.User, err = identity(s, f); err != nil {
 		return nil, err
 	}
-	p.Root = root(s, f, p.Identity)
+	p.Root = root(s, f, p.Identity, p.User)
 	p.Private = private(f.Memory, s.Limits.Disk)
 	if p.CopyIn, err = copyIns(s, f); err != nil {
 		return nil, err
@@ -174,12 +174,14 @@ func hostname(s Spec) string {
 // root decides how the sandbox gets its copy. What works is found by doing it,
 // in this order, when the time has come: a kernel version says little about the
 // file system that the store lies on.
-func root(s Spec, f Facts, id Identity) Root {
+func root(s Spec, f Facts, id Identity, payload User) Root {
 	r := Root{
 		Lower: f.Image.Tree, Sandbox: path.Join(f.Store, "sandboxes", "ID"),
 		ReadOnly: s.ReadOnly, Keep: s.Keep, Bounded: s.Limits.Disk > 0,
 	}
-	if !r.ReadOnly && !r.Bounded {
+	auto := s.Copy == "" || s.Copy == CopyAuto
+	r.InMemory = r.ReadOnly || r.Bounded || auto && !f.Image.Foreign && !s.Keep && payload.UID != 0
+	if !r.InMemory {
 		r.Floor = freeFloor
 	}
 	switch {

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,12 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The supervisor and pid 1 talk over one SOCK_SEQPACKET pair, a JSON object a
+// The supervisor and pid 1 talk over one SOCK_SEQPACKET pair, a message a
 // packet. End of file is the other side's death.
 //
 //	supervisor                             pid 1
-//	    │   (clone; the plan lies in a memfd)  │
-//	    ├── go ───────────────────────────────►│ the id maps are written
+//	    │   (clone)                            │
+//	    ├── go +fds ──────────────────────────►│ the id maps are written; the plan
 //	    │◄───────────────────── terminal +fd ──┤ the pty's master, with a terminal only
 //	    │◄────────── failed {stage, errno} ────┤ or
 //	    │◄────────────────── started {…} ──────┤ execve succeeded
@@ -25,27 +24,27 @@ import (
 //
 // "started" is explicit: a pipe that closes is what a death looks like too.
 type Message struct {
-	Op string `json:"op"`
+	Op string
 
-	Signal int `json:"signal,omitempty"` // signal, exited, stopped
+	Signal int // signal, exited, stopped
 
 	// failed: the index in Plan.Stages, the text that stands before the errno
 	// where it is finer than the stage's, and the errno, 0 when there is none.
-	Stage int    `json:"stage,omitempty"`
-	Text  string `json:"text,omitempty"`
-	Errno int    `json:"errno,omitempty"`
+	Stage int
+	Text  string
+	Errno int
 	// NotFound and NotRunnable tell why the program itself could not be executed.
-	NotFound    bool `json:"notFound,omitempty"`
-	NotRunnable bool `json:"notRunnable,omitempty"`
+	NotFound    bool
+	NotRunnable bool
 
 	// started
-	SHA256 string `json:"sha256,omitempty"` // of the program, when it was copied in
-	Copy   string `json:"copy,omitempty"`   // how the root was copied
+	SHA256 string // of the program, when it was copied in
+	Copy   string // how the root was copied
 
 	// exited
-	Status int `json:"status,omitempty"`
+	Status int
 	// Leftover is set when pid 1 could not empty the sandbox's directory.
-	Leftover bool `json:"leftover,omitempty"`
+	Leftover bool
 }
 
 // The operations of a [Message].
@@ -60,13 +59,22 @@ const (
 	MsgExited   = "exited"
 )
 
-// The descriptors that pid 1 is born with, behind 0, 1 and 2 of the payload.
+// The descriptors that come with go, in this order: the payload's 0, 1 and 2, a
+// memfd with the plan, the sandbox's directory, and the program. What there is
+// none of is /dev/null.
 const (
-	FDControl = 3 + iota // the socket
-	FDPlan               // a memfd with the Plan as JSON
-	FDSandbox            // the sandbox's directory in the store
-	FDProgram            // the program, or /dev/null when it is inside already
+	GoStdin = iota
+	GoStdout
+	GoStderr
+	GoPlan
+	GoSandbox
+	GoProgram
+	goDescriptors
 )
+
+// FDControl is the socket, the one descriptor behind 0, 1 and 2 that pid 1 is
+// born with. A worker has two more, see [FDJob].
+const FDControl = 3
 
 // maxMessage bounds a packet in bytes; what exceeds it is an error of sbx.
 const maxMessage = 64 << 10
@@ -77,16 +85,14 @@ type Conn struct{ fd int }
 // NewConn wraps the descriptor, which stays the caller's to close.
 func NewConn(fd int) Conn { return Conn{fd: fd} }
 
-// Send writes one message, with a descriptor when fd is not negative.
-func (c Conn) Send(m Message, fd int) error {
-	data, err := json.Marshal(m)
-	if err != nil {
-		return fmt.Errorf("encode message %s: %w", m.Op, err)
-	}
+// Send writes one message, and descriptors with it.
+func (c Conn) Send(m Message, fds ...int) error {
+	data := Encode(&m)
 	var rights []byte
-	if fd >= 0 {
-		rights = unix.UnixRights(fd)
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
 	}
+	var err error
 	for {
 		err = unix.Sendmsg(c.fd, data, rights, nil, unix.MSG_NOSIGNAL)
 		if !errors.Is(err, unix.EINTR) {
@@ -100,10 +106,10 @@ func (c Conn) Send(m Message, fd int) error {
 }
 
 // Receive blocks for the next message; io.EOF when the other side is gone. The
-// descriptor that came along is -1 for none.
-func (c Conn) Receive() (m Message, fd int, err error) {
+// descriptors that came along are close-on-exec and the caller's.
+func (c Conn) Receive() (m Message, fds []int, err error) {
 	data := make([]byte, maxMessage)
-	rights := make([]byte, unix.CmsgSpace(4))
+	rights := make([]byte, unix.CmsgSpace(4*goDescriptors))
 	var n, rn int
 	for {
 		n, rn, _, _, err = unix.Recvmsg(c.fd, data, rights, unix.MSG_CMSG_CLOEXEC)
@@ -112,29 +118,29 @@ func (c Conn) Receive() (m Message, fd int, err error) {
 		}
 	}
 	if errors.Is(err, unix.ECONNRESET) {
-		return m, -1, io.EOF
+		return m, nil, io.EOF
 	}
 	if err != nil {
-		return m, -1, fmt.Errorf("receive: %w", err)
+		return m, nil, fmt.Errorf("receive: %w", err)
 	}
 	if n == 0 {
-		return m, -1, io.EOF
+		return m, nil, io.EOF
 	}
-	fd = receivedFD(rights[:rn])
-	if err := json.Unmarshal(data[:n], &m); err != nil {
-		return m, fd, fmt.Errorf("decode message: %w", err)
+	fds = receivedFDs(rights[:rn])
+	if err := Decode(data[:n], &m); err != nil {
+		return m, fds, fmt.Errorf("decode message: %w", err)
 	}
-	return m, fd, nil
+	return m, fds, nil
 }
 
-func receivedFD(rights []byte) int {
+func receivedFDs(rights []byte) []int {
 	messages, err := unix.ParseSocketControlMessage(rights)
 	if err != nil || len(messages) == 0 {
-		return -1
+		return nil
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) == 0 {
-		return -1
+	if err != nil {
+		return nil
 	}
-	return fds[0]
+	return fds
 }

@@ -64,8 +64,12 @@ type Root struct {
 	Sandbox  string `json:"sandbox"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
 	Keep     bool   `json:"keep,omitempty"`
-	// Bounded lets what is written to the root go to the private tmpfs too, so
-	// that the size of that bounds everything (--disk).
+	// InMemory lets what is written to the root go to the private tmpfs, which
+	// the kernel throws away by itself: always when the program can write next
+	// to nothing there, being an ordinary user in an image of sbx's own.
+	InMemory bool `json:"inMemory,omitempty"`
+	// Bounded says that InMemory was asked for: the size of the tmpfs bounds
+	// everything (--disk), and there is no other way.
 	Bounded bool `json:"bounded,omitempty"`
 	// Floor is how many bytes must stay free where the sandbox's copy lies;
 	// below it the run is ended. 0 where nothing is written to the disk.

@@ -78,7 +78,9 @@ func (p *Plan) hostStages(add addStage) {
 	if p.Image.Build {
 		add(OnHost, OpBuildImage, 0, "make the image %s from this host's files (first use, or the host has changed)", p.Image.Name)
 	}
-	add(OnHost, OpSandbox, 0, "make the sandbox's directory %s", p.Root.Sandbox)
+	if !p.Root.InMemory {
+		add(OnHost, OpSandbox, 0, "make the sandbox's directory %s", p.Root.Sandbox)
+	}
 	for i, ph := range p.Placeholders {
 		add(OnHost, OpPlace, i, "hold the place of %s, which the host would execute if the program made it", ph.Path)
 	}
@@ -167,8 +169,8 @@ func (p *Plan) rootText() string {
 	if p.Root.ReadOnly {
 		return "use " + lower + " itself as the root, read-only"
 	}
-	if p.Root.Bounded {
-		return "copy " + lower + " as the root (overlay, changes on the private tmpfs)"
+	if p.Root.InMemory {
+		return "copy " + lower + " as the root (overlay, changes in memory)"
 	}
 	return "copy " + lower + " as the root (" + strings.Join(p.Root.Methods, ", else ") + ")"
 }

@@ -9,8 +9,12 @@ const (
 	WorkerName = "sbx-worker" // a helper process that does one job of the store's in U1
 )
 
-// FDReport follows FDPlan in a worker: it writes a [Report] a line there.
-const FDReport = FDPlan + 1
+// The descriptors that a worker is born with behind FDControl: a memfd with its
+// [Job] as JSON, and a pipe to which it writes a [Report] a line.
+const (
+	FDJob = FDControl + 1 + iota
+	FDReport
+)
 
 // Job is what a worker is asked to do: one of its fields.
 type Job struct {
