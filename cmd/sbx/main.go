@@ -13,10 +13,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
 	"github.com/sbx-run/sbx/internal/initproc"
+	"github.com/sbx-run/sbx/internal/launch"
 	"github.com/sbx-run/sbx/internal/plan"
 	"github.com/sbx-run/sbx/internal/quote"
 	"github.com/sbx-run/sbx/internal/selftest"
@@ -50,6 +52,32 @@ type cli struct {
 	Version  versionCommand  `cmd:"" help:"Show the version."`
 }
 
+// grammar is what kong has to know for these arguments. It learns a command by
+// reflection, at every start, so a run does not have it learn the others.
+func grammar(args []string) any {
+	if len(args) > 0 && args[0] == "run" {
+		return &struct {
+			Run runCommand `cmd:"" help:"Run a program in a sandbox."`
+		}{}
+	}
+	return &cli{}
+}
+
+// foresee begins a run before its command line has been read, when that cannot
+// change how pid 1 is cloned. A word that could, anywhere, means to wait; so the
+// worst that a program's own argument does is to make its start a little slower.
+func foresee(args []string) *launch.Beginning {
+	if len(args) < 2 || args[0] != "run" {
+		return nil
+	}
+	for _, arg := range args[1:] {
+		if strings.HasPrefix(arg, "--network") || strings.HasPrefix(arg, "--dry-run") || arg == "-h" || arg == "--help" {
+			return nil
+		}
+	}
+	return launch.Begin(false)
+}
+
 // streams are where a command writes; os.Stdout belongs to the sandboxed
 // program when there is one.
 type streams struct{ out, err io.Writer }
@@ -69,8 +97,11 @@ func Run(args []string, stdout, stderr io.Writer) (status int) {
 			panic(r)
 		}
 	}()
-	var c cli
-	parser, err := kong.New(&c,
+	begun := foresee(args)
+	if begun != nil {
+		defer begun.Abandon()
+	}
+	parser, err := kong.New(grammar(args),
 		kong.Name("sbx"),
 		kong.Description("Run a program you do not trust, without being root and without trusting it with your files."),
 		kong.UsageOnError(),
@@ -89,7 +120,7 @@ func Run(args []string, stdout, stderr io.Writer) (status int) {
 	if err != nil {
 		return s.fail(fmt.Errorf("%w; see sbx --help", err))
 	}
-	err = ctx.Run(s)
+	err = ctx.Run(s, begun)
 	var code statusError
 	if errors.As(err, &code) {
 		return int(code)

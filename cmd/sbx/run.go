@@ -140,8 +140,9 @@ func (f *runFlags) paths(s *plan.Spec) error {
 	return nil
 }
 
-// Run is the command.
-func (c *runCommand) Run(s streams) error {
+// Run is the command. begun is nil unless the run has begun already, without a
+// network.
+func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 	spec, err := c.spec()
 	if err != nil {
 		return err
@@ -149,8 +150,10 @@ func (c *runCommand) Run(s streams) error {
 	if c.DryRun {
 		return showPlan(spec, c.Json, s)
 	}
-	begun := launch.Begin(spec.Network == plan.NetworkHost)
-	defer begun.Abandon()
+	if begun == nil {
+		begun = launch.Begin(spec.Network == plan.NetworkHost)
+		defer begun.Abandon()
+	}
 	p, held, err := c.prepare(spec, s)
 	defer held.Close()
 	if err != nil {
