@@ -74,6 +74,8 @@ func (f Findings) layerRow(l layer, base ModeFinding, set trial.Results) Row {
 			r.Evidence = "the kernel forbids to drop groups where only one id is mapped; in force: " + names
 			r.Fix = "get subordinate ids: `sbx doctor --admin` prints what to ask for"
 		}
+	case l.name == "pids":
+		r = f.pidsRow(l, set)
 	case l.name == "mnt":
 		r = f.mntRow(l, set)
 	default:
@@ -108,7 +110,7 @@ func (f Findings) nomapRow(l layer, base ModeFinding) Row {
 		}
 		maps, made := m.Results.Get(trial.Maps)
 		switch {
-		case m.works():
+		case m.Results.OK(trial.Maps) && m.Results.OK(trial.Nested):
 			r.Evidence = maps.Text
 			return r
 		case m.Refused != "":
@@ -130,6 +132,19 @@ func (f Findings) nomapRow(l layer, base ModeFinding) Row {
 	}
 	if f.Mode == userns.NoMap && base.works() {
 		r.Fix += "; until then --userns=single works"
+	}
+	return r
+}
+
+// pidsRow: a cgroup limits processes, and so does RLIMIT_NPROC; one is enough.
+func (f Findings) pidsRow(l layer, set trial.Results) Row {
+	r := l.row(set, nil)
+	if c, made := f.Limits.Get(trial.CgroupPids); made && c.OK && len(set) > 0 {
+		if r.State == plan.Enforced {
+			r.Evidence += "; " + c.Text
+			return r
+		}
+		return Row{Name: l.name, State: plan.Enforced, Means: l.does, Evidence: c.Text}
 	}
 	return r
 }

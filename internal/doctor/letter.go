@@ -2,7 +2,8 @@ package doctor
 
 import (
 	"fmt"
-	"strings"
+
+	"github.com/sbx-run/sbx/internal/quote"
 )
 
 // letterWidth is the width of a mail.
@@ -27,7 +28,8 @@ func (r Report) Letter(host string) string {
 		p.para(fmt.Sprintf("%d. ", i+1), 3, n.Title+".")
 		p.b.WriteByte('\n')
 		for _, line := range n.Do {
-			p.b.WriteString(strings.TrimRight("       "+line, " ") + "\n")
+			// From the first column: indented, a here-document would not end.
+			p.b.WriteString(quote.Line(line) + "\n")
 		}
 		p.b.WriteByte('\n')
 		p.para("   Why this is safe: ", 3, n.Safe+".")

@@ -18,7 +18,7 @@ type Need struct {
 	Name string `json:"name"`
 	// Title says what is missing, in a clause.
 	Title string `json:"title"`
-	// Do are the lines to run or to write, Safe why that does no harm.
+	// Do are lines for a shell of root's, remarks among them, Safe why that does no harm.
 	Do   []string `json:"do"`
 	Safe string   `json:"safe"`
 }
@@ -144,7 +144,7 @@ func needKernel(f Findings) (Need, bool) {
 	return Need{
 		Name:  "kernel",
 		Title: fmt.Sprintf("the running kernel (%s) looks older than the fixes of spring 2026 for CVE-2026-31431 and CVE-2026-43284", f.Uname[0]),
-		Do:    []string{"install the distribution's current kernel, and restart", "(its security tracker tells whether this release has the fixes already)"},
+		Do:    []string{"# install the distribution's current kernel, and restart", "# (its security tracker tells whether this release has the fixes already)"},
 		Safe:  "with these holes any program that can read a file can change it in memory, with a sandbox or without one; the update closes them for all users",
 	}, true
 }

@@ -25,8 +25,8 @@ func needContainer(f Findings) (Need, bool) {
 		Name:  "container",
 		Title: "sbx runs in a container that hides parts of /proc, and the kernel then refuses a new one",
 		Do: []string{
-			"podman   run --security-opt unmask=ALL …",
-			"docker   run --security-opt systempaths=unconfined …",
+			"podman run --security-opt unmask=ALL …",
+			"docker run --security-opt systempaths=unconfined …",
 		},
 		Safe: "this shows the container's own root what the mask hid (kernel addresses, keys in use), and nothing to the programs that sbx runs: each sandbox has masks of its own. Where the container is not trusted with that, start sbx outside of it",
 	}, true
@@ -41,16 +41,16 @@ func needUnified(f Findings) (Need, bool) {
 		Name:  "cgroup-v2",
 		Title: fmt.Sprintf("the controllers for memory, processes and processor time are bound to cgroup v1 (the host boots %s)", h.Hierarchy),
 		Do: []string{
-			"add systemd.unified_cgroup_hierarchy=1 to the kernel's command line, and restart",
-			"Debian, Ubuntu   GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub",
-			"Fedora, RHEL     grubby --update-kernel=ALL --args=systemd.unified_cgroup_hierarchy=1",
+			"# add systemd.unified_cgroup_hierarchy=1 to the kernel's command line, and restart:",
+			"# Debian, Ubuntu: GRUB_CMDLINE_LINUX in /etc/default/grub, then update-grub",
+			"# Fedora, RHEL:   grubby --update-kernel=ALL --args=systemd.unified_cgroup_hierarchy=1",
 		},
 		Safe: "it is how all large distributions have booted since 2021; only software that knows cgroup v1 alone (docker before 20.10, some old Java) has to be updated first",
 	}
 	if !f.Admin.Systemd {
 		n.Do = []string{
-			"have the init system mount cgroup v2 alone on /sys/fs/cgroup, and restart",
-			"OpenRC           rc_cgroup_mode=\"unified\" in /etc/rc.conf",
+			"# have the init system mount cgroup v2 alone on /sys/fs/cgroup, and restart",
+			"# OpenRC: rc_cgroup_mode=\"unified\" in /etc/rc.conf",
 		}
 	}
 	return n, true
@@ -102,9 +102,9 @@ func needDelegation(f Findings) (Need, bool) {
 			"Delegate=cpu cpuset io memory pids",
 			"EOF",
 			"systemctl daemon-reload",
-			fmt.Sprintf("systemctl restart user@%d.service   (ends %s's services; or wait for the next login)", f.Facts.Caller.UID, f.Facts.Caller.Name),
+			fmt.Sprintf("systemctl restart user@%d.service   # ends %s's services; or wait for the next login", f.Facts.Caller.UID, f.Facts.Caller.Name),
 		},
-		Safe: "a user can divide only what he has: the limits that are set on him from above hold for everything below",
+		Safe: "users can divide only what they have: limits that are set on a user from above hold for everything below",
 	}, true
 }
 
@@ -121,8 +121,8 @@ func needLandlock(f Findings) (Need, bool) {
 		Name:  "landlock",
 		Title: "the kernel is started without Landlock",
 		Do: []string{
-			"add lsm=landlock," + f.Admin.LSM + " to the kernel's command line, and restart",
-			"(this has an effect only if the kernel was built with CONFIG_SECURITY_LANDLOCK)",
+			"# add lsm=landlock," + f.Admin.LSM + " to the kernel's command line, and restart",
+			"# (this has an effect only if the kernel was built with CONFIG_SECURITY_LANDLOCK)",
 		},
 		Safe: "Landlock restricts only programs that ask for it, and gives no rights to any",
 	}, true

@@ -23,12 +23,13 @@ func helperPackages() []packages {
 		{"Debian, Ubuntu", []string{"debian", "ubuntu"}, "apt install uidmap"},
 		{"Fedora, RHEL", []string{"fedora", "rhel", "centos"}, "dnf install shadow-utils"},
 		{"Arch", []string{"arch"}, "pacman -S shadow"},
-		{"Alpine", []string{"alpine"}, "apk add shadow-subids   (older releases: shadow-uidmap)"},
+		{"Alpine", []string{"alpine"}, "apk add shadow-subids   # older releases: shadow-uidmap"},
 		{"openSUSE", []string{"suse", "opensuse"}, "zypper install shadow"},
 	}
 }
 
-// packageLines lists the commands, this host's distribution first.
+// packageLines lists the commands, with this host's distribution first and the
+// others as remarks; all of them are remarks where it is not known.
 func packageLines(distribution []string) []string {
 	list := helperPackages()
 	own := func(p packages) bool {
@@ -47,7 +48,11 @@ func packageLines(distribution []string) []string {
 	})
 	var lines []string
 	for _, p := range list {
-		lines = append(lines, fmt.Sprintf("%-16s%s", p.label, p.command))
+		line := fmt.Sprintf("# %-16s%s", p.label, p.command)
+		if own(p) {
+			line = p.command
+		}
+		lines = append(lines, line)
 	}
 	return lines
 }
@@ -55,7 +60,7 @@ func packageLines(distribution []string) []string {
 func needHelpers(f Findings) (Need, bool) {
 	n := Need{
 		Name: "helpers",
-		Safe: "newuidmap and newgidmap belong to the system's own account tools (shadow); they map for a user only the ids that /etc/subuid and /etc/subgid grant to him",
+		Safe: "newuidmap and newgidmap belong to the system's own account tools (shadow); they map for a user only the ids that /etc/subuid and /etc/subgid grant to that user",
 	}
 	if f.Facts.Caller.UID == 0 {
 		return n, false
@@ -69,7 +74,7 @@ func needHelpers(f Findings) (Need, bool) {
 		n.Do = []string{
 			"chown root:root /usr/bin/newuidmap /usr/bin/newgidmap",
 			"chmod u+s /usr/bin/newuidmap /usr/bin/newgidmap",
-			"(or reinstall their package; their file system must not be mounted nosuid)",
+			"# or reinstall their package; their file system must not be mounted nosuid",
 		}
 	case HelpersUnsafe:
 		n.Title = "newuidmap or newgidmap, or the directory they are in, can be changed by others than root"
@@ -93,20 +98,20 @@ func needSubids(f Findings) (Need, bool) {
 		Name:  "subids",
 		Title: fmt.Sprintf("%s has no subordinate ids, or fewer than %d", c.Name, enough),
 		Safe: fmt.Sprintf("these numbers belong to nobody here: they are in no line of /etc/subuid, /etc/subgid, /etc/passwd and /etc/group. "+
-			"They let %s give files and processes of a sandbox ids that have no rights on this host, instead of running them with his own", c.Name),
+			"With them, files and processes of a sandbox of %s's have ids without any rights on this host", c.Name),
 	}
 	if sub.Source == "getsubids" {
 		n.Title += "; this host asks a directory service for them (subid: in /etc/nsswitch.conf), which makes /etc/subuid without effect"
 		n.Do = []string{
-			fmt.Sprintf("grant %s %d subordinate uids and gids in the directory", c.Name, enough),
-			"(FreeIPA: ipa subid-generate --owner=" + shellWord(c.Name) + ")",
+			fmt.Sprintf("# grant %s %d subordinate uids and gids in the directory, for FreeIPA:", c.Name, enough),
+			"ipa subid-generate --owner=" + shellWord(c.Name),
 		}
-		n.Safe = fmt.Sprintf("the directory gives numbers that belong to nobody else. They let %s give files and processes of a sandbox ids that have no rights, instead of running them with his own", c.Name)
+		n.Safe = fmt.Sprintf("the directory gives numbers that belong to nobody else. With them, files and processes of a sandbox of %s's have ids without any rights", c.Name)
 		return n, true
 	}
 	start, found := freeRange(f.Admin)
 	if !found {
-		n.Do = []string{fmt.Sprintf("grant %s %d free uids and gids in /etc/subuid and /etc/subgid", c.Name, enough)}
+		n.Do = []string{fmt.Sprintf("# grant %s %d free uids and gids in /etc/subuid and /etc/subgid", c.Name, enough)}
 		return n, true
 	}
 	last := uint64(start) + enough - 1
@@ -123,7 +128,8 @@ func needSubids(f Findings) (Need, bool) {
 	}
 	n.Do = []string{
 		command + words + " " + shellWord(c.Name),
-		fmt.Sprintf("(or, the same by hand: add the line %s to %s)", line, strings.Join(files, " and ")),
+		"# or, the same by hand, in " + strings.Join(files, " and ") + ":",
+		"# " + line,
 	}
 	return n, true
 }
