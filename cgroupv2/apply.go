@@ -47,6 +47,7 @@ func (l *Leaf) apply(s Setting) error {
 		if err := l.checkCPUs(s); err != nil {
 			return err
 		}
+		l.noBirth = true
 	}
 	s.Value = strings.SplitN(got, "\n", 2)[0]
 	l.Applied = append(l.Applied, s)

@@ -1,6 +1,7 @@
 package cgroupv2
 
 import (
+	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,7 @@ func (k kernel) expect(h Host, need []string) Prospect {
 	own := Prospect{Rung: Own, Controllers: offered(h.Own)}
 	scope := Prospect{Rung: Scope, Controllers: offered(h.Manager)}
 	ownReason := k.ownReason(h)
-	if ownReason == nil && len(own.Controllers) == 0 {
+	if h.Own != "" && len(own.Controllers) == 0 {
 		ownReason = errEmpty
 	}
 	var scopeReason error
@@ -60,7 +61,8 @@ func (k kernel) ownReason(h Host) error {
 		return err
 	}
 	if !known {
-		return errOccupied // a unit of the user's manager, about which it is asked
+		// A unit of the user's manager, which Find asks about it. Few are delegated.
+		return &undelegated{filepath.Base(h.Unit)}
 	}
 	return unix.Access(h.Own, unix.W_OK)
 }

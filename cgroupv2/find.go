@@ -107,6 +107,9 @@ type finder struct {
 }
 
 func (f *finder) tryOwn(ctx context.Context) (*Parent, error) {
+	if f.host.Own != "" && len(offered(f.host.Own)) == 0 {
+		return nil, errEmpty
+	}
 	// With others in the unit itself the answer is no, delegated or not; most runs
 	// from a terminal are spared the question to the manager that way.
 	if h := f.host; h.Own == h.Unit {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -31,6 +32,7 @@ type Leaf struct {
 	Skipped []Setting
 
 	k       kernel
+	noBirth bool
 	mu      sync.Mutex
 	box     int // descriptor of the inner directory, -1 when closed
 	helpers int
@@ -117,20 +119,25 @@ func (l *Leaf) inner(name string) (int, error) {
 }
 
 // FD returns a descriptor of the directory for processes, for CLONE_INTO_CGROUP
-// (clone(2), SysProcAttr.CgroupFD); -1 after [Leaf.Kill] or [Leaf.Close]. The leaf
-// keeps it. Kernels before 5.7 know no such flag, and one that denies it may still
-// allow [Leaf.Add].
+// (clone(2), SysProcAttr.CgroupFD); it stays the leaf's. -1 means that [Leaf.Add] has to
+// be used: always in a leaf with [Limits.CPUs], since kernels before 6.4 let what is
+// born in a cgroup run on every CPU. After [Leaf.Kill] or [Leaf.Close] it is -1 as well.
+// Kernels before 5.7 know no such flag, and one that denies it may still allow Add.
 //
-// A cgroup namespace that is made by the same clone has the parent's cgroup as its
-// root, not this one: unshare it again inside.
+// A cgroup namespace that is made by the same clone has this directory as its root.
 func (l *Leaf) FD() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.noBirth {
+		return -1
+	}
 	return l.box
 }
 
 // Add moves a process into the leaf, with all its threads. What it allocated before
-// stays charged to where it was, so it has to be done before the process goes on.
+// stays charged to where it was, so it has to be done before the process goes on. A
+// cgroup namespace that it has already keeps its root: it has to be unshared again inside
+// for the tree outside to be out of sight.
 func (l *Leaf) Add(pid int) error {
 	return l.add(pid, boxDir)
 }
@@ -145,12 +152,13 @@ func (l *Leaf) add(pid int, name string) error {
 
 // HelperFD is like [Leaf.FD] for the sandbox's helpers on the host's side, such as a
 // network helper or a proxy: within the limits, killed with the sandbox, and apart from
-// it. The directory is made when it is first asked for.
+// it. -1 without an error means [Leaf.AddHelper]. The directory is made when it is first
+// asked for; a closed leaf gives os.ErrClosed.
 func (l *Leaf) HelperFD() (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.box < 0 {
-		return -1, fmt.Errorf("open the cgroup %s: %w", l.Dir, errors.ErrUnsupported)
+		return -1, fmt.Errorf("open the cgroup %s: %w", l.Dir, os.ErrClosed)
 	}
 	if l.helpers < 0 {
 		fd, err := l.inner(helpersDir)
@@ -158,6 +166,9 @@ func (l *Leaf) HelperFD() (int, error) {
 			return -1, err
 		}
 		l.helpers = fd
+	}
+	if l.noBirth {
+		return -1, nil
 	}
 	return l.helpers, nil
 }

@@ -29,7 +29,7 @@ func fakeParent(t *testing.T, prepare func(*fake)) (*fake, *Parent) {
 func TestNewLeaf(t *testing.T) {
 	_, p := fakeParent(t, nil)
 	l, err := p.NewLeaf(t.Context(), "one", Limits{
-		Memory: 64<<20 + 1, Pids: 10, CPU: Quota{50000, 100000}, CPUs: "0-1", IOWeight: 200,
+		Memory: 64<<20 + 1, Pids: 10, CPU: Quota{50000, 100000}, IOWeight: 200,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +37,7 @@ func TestNewLeaf(t *testing.T) {
 	defer l.Close()
 	want := []string{
 		"memory.oom.group=1", "memory.swap.max=0", "memory.max=67108864", "pids.max=10",
-		"cpu.max=50000 100000", "cpuset.cpus=0-1", "io.weight=default 200",
+		"cpu.max=50000 100000", "io.weight=default 200",
 	}
 	var got []string
 	for _, s := range l.Applied {
@@ -54,6 +54,22 @@ func TestNewLeaf(t *testing.T) {
 	var held, there unix.Stat_t
 	if err := errors.Join(unix.Fstat(l.FD(), &held), unix.Stat(box, &there)); err != nil || held.Ino != there.Ino {
 		t.Errorf("the descriptor is not %s: %v", box, err)
+	}
+}
+
+// With CPUs nothing may be born in a leaf, only moved there: see FD.
+func TestLeafWithCPUs(t *testing.T) {
+	_, p := fakeParent(t, nil)
+	l, err := p.NewLeaf(t.Context(), "one", Limits{CPUs: "0"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if fd, err := l.HelperFD(); l.FD() != -1 || fd != -1 || err != nil {
+		t.Errorf("descriptors %d and %d, %v", l.FD(), fd, err)
+	}
+	if err := errors.Join(l.Add(77), l.AddHelper(78)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -3,6 +3,7 @@ package cgroupv2
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -48,6 +49,10 @@ func play(role string) int {
 		return share(role)
 	case "find":
 		return findAndHold()
+	case "crash":
+		return findAndCrash()
+	case "namespace":
+		return namespace()
 	}
 	return 0
 }
@@ -194,9 +199,17 @@ func findAndHold() int {
 	return 0
 }
 
-// born starts a role in a leaf by CLONE_INTO_CGROUP and waits until it runs.
+// born starts a role in a leaf, by CLONE_INTO_CGROUP where the leaf allows it, and waits
+// until it runs.
 func born(t *testing.T, l *Leaf, role string) *exec.Cmd {
 	t.Helper()
+	if l.FD() < 0 {
+		cmd := started(t, role, &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL})
+		if err := l.Add(cmd.Process.Pid); err != nil {
+			t.Fatal(err)
+		}
+		return cmd
+	}
 	return started(t, role, &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: l.FD(), Pdeathsig: syscall.SIGKILL})
 }
 
@@ -221,4 +234,47 @@ func started(t *testing.T, role string, attr *syscall.SysProcAttr) *exec.Cmd {
 		t.Fatalf("start %s: %q, %v", role, line, err)
 	}
 	return cmd
+}
+
+// findAndCrash starts a program in a leaf, tells of the leaf and ends without a trace of
+// care for it.
+func findAndCrash() int {
+	ctx := contextForRole()
+	p, err := Find(ctx, "pids")
+	if err != nil {
+		fmt.Println("error:", err)
+		return 1
+	}
+	l, err := p.NewLeaf(ctx, "crashed", Limits{Pids: 64})
+	if err != nil {
+		fmt.Println("error:", err)
+		return 1
+	}
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), roleVariable+"=sleep")
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: l.FD()}
+	if err := cmd.Start(); err != nil {
+		fmt.Println("error:", err)
+		return 1
+	}
+	fmt.Println(l.Dir)
+	return 0
+}
+
+// namespace tells where it is in its cgroup namespace, and in one of its own making.
+func namespace() int {
+	runtime.LockOSThread()
+	_, _ = io.ReadAll(os.Stdin)
+	for range 2 {
+		text, err := os.ReadFile("/proc/thread-self/cgroup")
+		if err != nil {
+			return 2
+		}
+		fmt.Print(string(text))
+		if err := unix.Unshare(unix.CLONE_NEWCGROUP); err != nil {
+			fmt.Println(err)
+			return 2
+		}
+	}
+	return 0
 }
