@@ -171,7 +171,7 @@ func (b *Builder) overlay(r Root) (fd int, err error) {
 // layers makes directories of the host available under short plain names.
 type layers struct {
 	base  int
-	uid   uint32   // who owns the root
+	uid   uint32 // who owns the root
 	gid   uint32
 	name  string   // of the directory in the private tmpfs
 	bound []string // mounted names

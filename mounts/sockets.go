@@ -1,6 +1,11 @@
 package mounts
 
-import "strings"
+import (
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
 
 // PowerfulSocket is a place where a socket lets its user act outside of the
 // sandbox.
@@ -69,4 +74,43 @@ func ReachedSockets(path string, list []PowerfulSocket) []PowerfulSocket {
 		}
 	}
 	return reached
+}
+
+// Bounds of FindSocket: it is for a warning, and large trees must not slow a
+// start down.
+const (
+	socketDepth   = 3
+	socketEntries = 5000
+)
+
+// FindSocket looks for a Unix socket below a directory of the user's, three
+// levels deep at the most, and returns the first, or "". Whoever can write to a
+// socket talks to the program behind it, also through a read-only share.
+func FindSocket(dir string) string {
+	left := socketEntries
+	return findSocket(dir, socketDepth, &left)
+}
+
+func findSocket(dir string, depth int, left *int) string {
+	f, err := os.OpenFile(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return ""
+	}
+	entries, _ := f.ReadDir(min(*left+1, socketEntries))
+	f.Close()
+	for _, e := range entries {
+		if *left--; *left < 0 {
+			return ""
+		}
+		name := dir + "/" + e.Name()
+		if e.Type() == os.ModeSocket {
+			return name
+		}
+		if e.IsDir() && depth > 1 {
+			if found := findSocket(name, depth-1, left); found != "" {
+				return found
+			}
+		}
+	}
+	return ""
 }

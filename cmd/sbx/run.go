@@ -150,6 +150,9 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 	if c.DryRun {
 		return showPlan(spec, c.Json, s)
 	}
+	if c.Json {
+		return &plan.Misuse{Reason: "--json goes with --dry-run; an account of the run itself is --report FILE"}
+	}
 	if begun == nil {
 		begun = launch.Begin(spec.Network == plan.NetworkHost)
 		defer begun.Abandon()
@@ -195,7 +198,7 @@ func (c *runCommand) prepare(spec plan.Spec, s streams) (*plan.Plan, *plan.Held,
 	if err != nil {
 		return nil, held, err
 	}
-	collect(held, facts, s)
+	collect(held, facts)
 	p, err := plan.Build(spec, facts)
 	if err != nil {
 		return nil, held, err

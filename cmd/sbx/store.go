@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/sbx-run/sbx/internal/console"
@@ -27,24 +28,32 @@ func (c *gcCommand) Run(s streams) error {
 	return launch.Collect(held.Store, ownerIdentity(facts))
 }
 
-// ownerIdentity finds the id map under which leftovers of an owner can go.
+// ownerIdentity finds the id map under which leftovers of an owner can go. What
+// has lost its record of the owner is tried under the caller's own; what was
+// made under ids that he no longer has is beyond him.
 func ownerIdentity(f plan.Facts) func(rootfs.Ownership) (plan.Identity, error) {
 	return func(o rootfs.Ownership) (plan.Identity, error) {
-		if f.NoHelpers != "" && !o.Single && f.Caller.UID != 0 {
-			return plan.Identity{}, fmt.Errorf("remove files of subordinate ids: %s", f.NoHelpers)
+		current, err := plan.StoreIdentity(plan.Spec{Program: "gc"}, f)
+		switch {
+		case err != nil:
+			return current, err
+		case len(o.UIDMap) == 0:
+			return current, nil
+		case f.NoHelpers != "" && !o.Single && f.Caller.UID != 0:
+			return current, fmt.Errorf("remove files of subordinate ids: %s", f.NoHelpers)
+		case !o.Single && !slices.Equal(o.UIDMap, current.Ownership().UIDMap):
+			return current, fmt.Errorf("remove files of subordinate ids that are no longer yours (%d on): the administrator has to",
+				o.HostUID)
 		}
 		return plan.IdentityOf(o, f.Helpers, f.Caller.UID == 0), nil
 	}
 }
 
 // collect clears up behind runs that were killed. It never keeps a run from
-// starting.
-func collect(held *plan.Held, f plan.Facts, s streams) {
-	if held.Store == nil {
-		return
-	}
-	if err := launch.Collect(held.Store, ownerIdentity(f)); err != nil {
-		s.say("clearing up after an earlier run: %v", err)
+// starting, and what it cannot do is for `sbx gc` to complain about.
+func collect(held *plan.Held, f plan.Facts) {
+	if held.Store != nil {
+		_ = launch.Collect(held.Store, ownerIdentity(f))
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
 )
 
@@ -206,15 +207,20 @@ func (r *run) place() error {
 	if len(r.plan.Placeholders) == 0 {
 		return nil
 	}
-	for i, ph := range r.plan.Placeholders {
-		made, err := ph.Create()
+	var made []mounts.Placeholder
+	for _, ph := range r.plan.Placeholders {
+		ph, err := ph.Create()
+		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS) {
+			continue // the caller cannot make it, so neither can the program
+		}
 		if err != nil {
 			return err
 		}
-		r.undo.push(made.Remove)
-		r.plan.Placeholders[i] = made
-		r.plan.Mounts = append(r.plan.Mounts, made.Mount())
+		r.undo.push(ph.Remove)
+		made = append(made, ph)
+		r.plan.Mounts = append(r.plan.Mounts, ph.Mount())
 	}
+	r.plan.Placeholders = made
 	var err error
 	if r.sandbox.State.Extra, err = json.Marshal(r.plan.Placeholders); err != nil {
 		return fmt.Errorf("encode the placeholders: %w", err)

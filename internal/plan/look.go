@@ -313,6 +313,11 @@ func (l *look) share(sh Share, tainted []string) (Shared, error) {
 	for _, socket := range mounts.ReachedSockets(src.Path, mounts.PowerfulSockets(l.facts.Caller.Home)) {
 		shared.Notes = append(shared.Notes, fmt.Sprintf("%s %s shows %s: %s", sh.Flag(), sh.Source, socket.Path, socket.Reason))
 	}
+	if src.Directory && len(shared.Notes) == 0 {
+		if socket := mounts.FindSocket(src.Path); socket != "" {
+			shared.Notes = append(shared.Notes, fmt.Sprintf("%s %s shows the socket %s: the program can talk to what listens there", sh.Flag(), sh.Source, socket))
+		}
+	}
 	if !sh.Write || !src.Directory || checkShare(shared, l.facts.Caller) != nil {
 		return shared, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/mounts"
+	"github.com/sbx-run/sbx/userns"
 )
 
 // fakeRootCapabilities are what package managers and the like need, as uid 0 of
@@ -45,7 +46,9 @@ func process(s Spec, f Facts, p *Plan) (Process, error) {
 		proc.Dir = path.Clean(s.Workdir)
 	}
 	if p.User.UID == 0 {
-		proc.Seccomp.Fakeroot = true
+		// Only where the fake root is nobody outside: with a directory shared
+		// read-write its set-user-ID files would be the caller's (SECURITY J3).
+		proc.Seccomp.Fakeroot = p.Identity.Mode == userns.NoMap
 		proc.Capabilities = fakeRootCapabilities()
 	}
 	if f.Kernel.LandlockABI >= minLandlockABI {
