@@ -119,11 +119,12 @@ func (p *process) addIdentity(pl *payload) {
 
 // addLocks adds the layers that only ever get tighter.
 func (p *process) addLocks(pl *payload) error {
-	dir, err := pl.String(p.plan.Process.Dir)
+	dir, err := pl.String(".")
 	if err != nil {
 		return err
 	}
-	// As the user, so that a directory he may not enter is refused.
+	// pid 1 is there already, see enterDir. Again as the user, so that a
+	// directory he may not enter is refused.
 	pl.Add("go to the working directory "+p.plan.Process.Dir, unix.SYS_CHDIR, dir)
 	pl.Add("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	if p.plan.Process.LandlockABI > 0 {
@@ -197,6 +198,11 @@ func (e *runError) Unwrap() error { return e.err }
 // start clones the payload into U2, writes U2's maps and lets it go. It returns
 // once execve(2) has succeeded.
 func (p *process) start() (pid int, err error) {
+	if err := p.enterDir(); err != nil {
+		return 0, err
+	}
+	// pid 1 needs it for the clone only.
+	defer func() { _ = unix.Chdir("/") }()
 	file, err := p.locate()
 	if err != nil {
 		return 0, err

@@ -227,44 +227,6 @@ func (p *process) openConsole() error {
 	return nil
 }
 
-// locate finds the file to execute: a path as it stands, a bare name along
-// PATH. It looks with pid 1's eyes; whether the user may execute what is found
-// is for execve(2) to say.
-func (p *process) locate() (string, error) {
-	name := p.plan.Program.Inside
-	if strings.Contains(name, "/") {
-		return name, nil
-	}
-	denied := false
-	for _, dir := range strings.Split(p.searchPath(), ":") {
-		if !path.IsAbs(dir) {
-			continue
-		}
-		file := path.Join(dir, name)
-		var st unix.Stat_t
-		if unix.Stat(file, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
-			continue
-		}
-		if st.Mode&0o111 != 0 {
-			return file, nil
-		}
-		denied = true
-	}
-	if denied {
-		return "", &runError{err: fmt.Errorf("run %s: %w", name, unix.EACCES)}
-	}
-	return "", &runError{notFound: true, err: fmt.Errorf("run %s: %w", name, unix.ENOENT)}
-}
-
-func (p *process) searchPath() string {
-	for _, kv := range p.plan.Process.Env {
-		if value, ok := strings.CutPrefix(kv, "PATH="); ok {
-			return value
-		}
-	}
-	return ""
-}
-
 // buildFilter makes the BPF program, nil for none.
 func buildFilter(s plan.Seccomp) ([]unix.SockFilter, error) {
 	if s.Profile == "off" {
