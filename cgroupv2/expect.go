@@ -16,12 +16,12 @@ type Prospect struct {
 	Fix         string   `json:"fix,omitempty"`
 }
 
-// expect foresees the rung. It errs on the side of hope: permissions of the service
-// manager and occupied cgroups show only when tried.
+// expect foresees the rung. It errs on the side of hope: what the service manager allows,
+// and whether other processes are in the way, shows only when tried.
 func (k kernel) expect(h Host, need []string) Prospect {
 	own := Prospect{Rung: Own, Controllers: offered(h.Own)}
 	scope := Prospect{Rung: Scope, Controllers: offered(h.Manager)}
-	ownReason := k.ownReason(h)
+	known, ownReason := k.ownReason(h)
 	if h.Own != "" && len(own.Controllers) == 0 {
 		ownReason = errEmpty
 	}
@@ -38,10 +38,14 @@ func (k kernel) expect(h Host, need []string) Prospect {
 	}
 	fewer := len(missing(need, own.Controllers)) > len(missing(need, scope.Controllers))
 	switch {
-	case ownReason == nil && (scopeReason != nil || !fewer):
+	case ownReason == nil && known && (scopeReason != nil || !fewer):
 		return own
 	case scopeReason == nil:
 		return scope
+	case ownReason == nil && (known || k.managerListens()):
+		return own // a unit of the user's manager: few are delegated, and Find asks
+	case ownReason == nil:
+		ownReason = &undelegated{filepath.Base(h.Unit)}
 	}
 	e := &NotDelegated{Host: h, Tried: []Attempt{
 		h.attempt(Own, h.Own, ownReason),
@@ -50,21 +54,14 @@ func (k kernel) expect(h Host, need []string) Prospect {
 	return Prospect{Text: e.Error(), Fix: e.Fix()}
 }
 
-// ownReason is why the own cgroup is out of the question, as far as can be seen.
-func (k kernel) ownReason(h Host) error {
-	f := &finder{k: k, host: h}
-	if h.Own == "" {
-		return &hidden{h}
-	}
-	known, err := f.delegated()
+// ownReason is why the own cgroup is out of the question, as far as can be seen. known is
+// as in [finder.delegated].
+func (k kernel) ownReason(h Host) (known bool, err error) {
+	known, err = (&finder{k: k, host: h}).delegated()
 	if err != nil {
-		return err
+		return known, err
 	}
-	if !known {
-		// A unit of the user's manager, which Find asks about it. Few are delegated.
-		return &undelegated{filepath.Base(h.Unit)}
-	}
-	return unix.Access(h.Own, unix.W_OK)
+	return known, unix.Access(h.Own, unix.W_OK)
 }
 
 func (k kernel) managerListens() bool {

@@ -131,7 +131,7 @@ func TestProspect(t *testing.T) {
 		{"in a batch job", service + "/app.slice/terminal.scope", func(f *fake, run string) {
 			f.put(run+"/bus", "")
 			f.vars["PBS_JOBID"] = "1.host"
-		}, ""},
+		}, Own}, // if the unit is delegated, which is asked later
 		{"the manager's own cgroup", service + "/init.scope", func(*fake, string) {}, ""},
 		{"a delegated unit of the system", "/system.slice/ci.service", func(*fake, string) {}, Own},
 	} {
