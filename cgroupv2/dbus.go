@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/url"
 	"strconv"
 	"strings"
 
@@ -32,9 +31,9 @@ func parseAddress(text string) []address {
 		}
 		for option := range strings.SplitSeq(options, ",") {
 			key, value, _ := strings.Cut(option, "=")
-			value, err := url.PathUnescape(value)
+			value = unescape(value)
 			switch {
-			case err != nil || value == "":
+			case value == "":
 			case key == "path":
 				list = append(list, address{path: value})
 			case key == "abstract":
@@ -43,6 +42,22 @@ func parseAddress(text string) []address {
 		}
 	}
 	return list
+}
+
+// unescape decodes %XX of an address; "" when it is malformed.
+func unescape(value string) string {
+	parts := strings.Split(value, "%")
+	for i, part := range parts[1:] {
+		if len(part) < 2 {
+			return ""
+		}
+		c, err := strconv.ParseUint(part[:2], 16, 8)
+		if err != nil {
+			return ""
+		}
+		parts[i+1] = string([]byte{byte(c)}) + part[2:]
+	}
+	return strings.Join(parts, "")
 }
 
 // busError is the answer of a peer that refused a call.

@@ -97,6 +97,7 @@ func stats(t *testing.T, l *Leaf) Stats {
 
 func TestFoundPlace(t *testing.T) {
 	p := parent(t)
+	leaf(t, Limits{}) // as long as that is there nobody gives the place back
 	t.Logf("%s %s %v, tried before: %v", p.Rung, p.Dir, p.Controllers, p.Tried)
 	if lost := p.Missing("memory", "pids"); len(lost) > 0 {
 		t.Errorf("without %v", lost)
