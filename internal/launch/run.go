@@ -51,10 +51,12 @@ type run struct {
 	relay   *terminal
 	result  Result
 	exited  bool // pid 1 has said its last word
-	hurry   chan struct{}
-	over    chan string
-	group   *group // nil without a cgroup
-	account bool
+	// askedToStop is set while a SIGTSTP for us is on its way to the program.
+	askedToStop bool
+	hurry       chan struct{}
+	over        chan string
+	group       *group // nil without a cgroup
+	account     bool
 }
 
 // Run carries out the plan and returns when nothing of the sandbox is left. An

@@ -130,7 +130,13 @@ func (r *run) handle(m incoming) (done bool, err error) {
 			r.result.Sandbox = r.plan.Root.Sandbox
 		}
 	case plan.MsgStopped:
-		r.suspend()
+		// Only where there is somebody to bring it back: without a terminal a
+		// program that stops itself would stop the script around sbx for good,
+		// time limit and all.
+		if r.relay != nil || r.askedToStop {
+			r.suspend()
+		}
+		r.askedToStop = false
 	case plan.MsgFailed:
 		return true, stageError(r.plan, m.Message)
 	case plan.MsgExited:
@@ -152,7 +158,10 @@ func (r *run) forward(s unix.Signal) {
 			r.relay.resize()
 			return
 		}
+	case unix.SIGTSTP:
+		r.askedToStop = true
 	case unix.SIGCONT:
+		r.askedToStop = false
 		if r.relay != nil {
 			r.relay.resume()
 		}
