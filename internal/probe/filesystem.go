@@ -124,7 +124,11 @@ func systemReadOnly(facts *Facts) outcome {
 	}
 	// The generated root may lack one of them; then there is nothing to write.
 	var attempts []attempt
-	for _, dir := range []string{"/usr", "/usr/bin", "/usr/lib", "/bin", "/lib", "/opt", "/etc/ssl", "/usr/share"} {
+	dirs := []string{"/usr", "/usr/bin", "/usr/lib", "/bin", "/lib", "/opt", "/usr/share"}
+	if facts.ReadOnly {
+		dirs = append(dirs, "/", "/etc", "/var")
+	}
+	for _, dir := range dirs {
 		if _, err := os.Stat(dir); err != nil {
 			continue
 		}

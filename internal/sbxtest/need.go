@@ -77,10 +77,15 @@ func OrdinaryUser() Requirement {
 	}}
 }
 
-// GoCommand requires the tool chain. The test user of scripts/test has none: his
-// tests are compiled for him.
+// GoCommand requires a tool chain that understands this module. The test user
+// of scripts/test has none, or an older one: his tests are compiled for him.
 func GoCommand() Requirement {
-	return Requirement{Text: goText, Missing: Program("go").Missing}
+	return Requirement{Text: goText, Missing: func() string {
+		if out, err := exec.Command("go", "list", ".").CombinedOutput(); err != nil {
+			return fmt.Sprintf("%v: %s", err, strings.TrimSpace(string(out)))
+		}
+		return ""
+	}}
 }
 
 // Program requires an executable in PATH.

@@ -87,6 +87,12 @@ func TestTotal(t *testing.T) {
 			want:    "1 passed, 0 failed, 1 skipped",
 		},
 		{
+			name:    "skipped as a whole by root, its subtests executed by the user",
+			records: []record{{Test: "A", Result: skip, Reason: "needs an ordinary user"}, {Test: "A/x/y", Result: pass}},
+			must:    true,
+			want:    "1 passed, 0 failed, 1 skipped",
+		},
+		{
 			name:    "executed by nobody",
 			records: []record{{Test: "A", Result: skip, Reason: "needs strace"}},
 			must:    true,

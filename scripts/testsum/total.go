@@ -35,8 +35,14 @@ func total(out io.Writer, records []record, must bool) (failed bool) {
 	type key struct{ pkg, test string }
 	executed := map[key]bool{}
 	for _, r := range records {
-		if r.Result != skip {
-			executed[key{r.Package, r.Test}] = true
+		if r.Result == skip {
+			continue
+		}
+		// A test with subtests is recorded through them, and as a whole only
+		// where it was skipped before it came to them.
+		for name := r.Test; name != ""; {
+			executed[key{r.Package, name}] = true
+			name = name[:max(strings.LastIndexByte(name, '/'), 0)]
 		}
 	}
 	count := map[string]int{}
