@@ -41,8 +41,9 @@ const findTimeout = 25 * time.Second
 // when no other has them: compare [Parent.Missing].
 //
 // Each rung is tried by doing it, and what did not work is undone. Where it works the
-// calling process is in another cgroup than before, which [Parent.Close] and its end
-// set right. The error is a [NotDelegated], or the one of [Look].
+// calling process is in another cgroup than before, but not the children that it has;
+// [Parent.Close] and its end set that right. The error is a [NotDelegated], or the one of
+// [Look].
 func Find(ctx context.Context, need ...string) (*Parent, error) { return find(ctx, host(), need) }
 
 func find(ctx context.Context, k kernel, need []string) (*Parent, error) {

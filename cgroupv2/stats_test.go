@@ -118,6 +118,16 @@ func TestVerdict(t *testing.T) {
 			want:  []string{"process limit 10 reached, 1 fork refused"},
 		},
 		{
+			name: "a process limit above the leaf, with one of its own that is far", limits: Limits{Pids: 100}, cause: PidsLimit,
+			after: Stats{Pids: PidsStats{Refused: 7, Peak: 20}},
+			want:  []string{"a process limit above the sandbox was reached, 7 forks refused"},
+		},
+		{
+			name: "processes, with a sampled peak", limits: Limits{Pids: 100}, cause: PidsLimit,
+			after: Stats{Pids: PidsStats{Refused: 7, Peak: 20, Sampled: true}},
+			want:  []string{"process limit 100 reached, 7 forks refused"},
+		},
+		{
 			name: "processes above the leaf", cause: PidsLimit,
 			after: Stats{Pids: PidsStats{Refused: 7}},
 			want:  []string{"a process limit above the sandbox was reached, 7 forks refused"},
@@ -135,7 +145,7 @@ func TestVerdict(t *testing.T) {
 			name:   "the gravest comes first",
 			limits: Limits{Memory: 1 << 30, Pids: 10, CPU: Quota{50000, 100000}}, cause: MemoryLimit,
 			after: Stats{
-				Memory: MemoryStats{OOM: 1, OOMKill: 1, Peak: 1 << 30}, Pids: PidsStats{Refused: 2},
+				Memory: MemoryStats{OOM: 1, OOMKill: 1, Peak: 1 << 30}, Pids: PidsStats{Refused: 2, Peak: 10},
 				CPU: CPUStats{Periods: 10, Throttled: 10},
 			},
 			want: []string{

@@ -51,10 +51,13 @@ func Verdict(before, after Stats, limits Limits) []Finding {
 	}
 	if refused := grown(before.Pids.Refused, after.Pids.Refused); refused > 0 {
 		f := Finding{Cause: PidsLimit, Limit: uint64(limits.Pids), Peak: after.Pids.Peak, Count: refused}
-		if limits.Pids > 0 {
-			f.Peak = max(f.Peak, f.Limit) // a fork is refused at the limit only
+		// Before Linux 6.11 the leaf counts what a limit above it refused, too. At its own
+		// limit the kernel's peak is the limit; one that was sampled may have missed that.
+		if limits.Pids > 0 && (f.Peak >= f.Limit || after.Pids.Sampled) {
+			f.Peak = max(f.Peak, f.Limit)
 			f.Text = fmt.Sprintf("process limit %d reached, %s refused", limits.Pids, count(refused, "fork"))
 		} else {
+			f.Limit = 0
 			f.Text = fmt.Sprintf("a process limit above the sandbox was reached, %s refused", count(refused, "fork"))
 		}
 		list = append(list, f)
