@@ -45,7 +45,7 @@ func Main() int {
 	}
 	defer func() {
 		if r := recover(); r != nil {
-			p.report(0, fmt.Errorf("pid 1 of the sandbox: %v (please report this)", r))
+			p.report(noStage, fmt.Errorf("pid 1 of the sandbox: %v (please report this)", r))
 			os.Exit(1)
 		}
 	}()
@@ -54,12 +54,12 @@ func Main() int {
 	// payload's own close_range has a flag that Linux 5.10 lacks; this call is
 	// whole since 5.9.
 	if err := unix.CloseRange(plan.FDControl+1, math.MaxUint32, 0); err != nil {
-		p.report(0, fmt.Errorf("close what was inherited: %w", err))
+		p.report(noStage, fmt.Errorf("close what was inherited: %w", err))
 		return 1
 	}
 	unix.CloseOnExec(plan.FDControl)
 	if err := p.begin(); err != nil {
-		p.report(0, err)
+		p.report(noStage, err)
 		return 1
 	}
 	for i, st := range p.stages {
@@ -134,6 +134,9 @@ func ignoreSignals() {
 		unix.SIGPIPE, unix.SIGALRM, unix.SIGTERM, unix.SIGTSTP, unix.SIGTTIN, unix.SIGTTOU, unix.SIGXCPU,
 		unix.SIGXFSZ, unix.SIGVTALRM, unix.SIGWINCH, unix.SIGIO, unix.SIGPWR, unix.SIGTRAP, unix.SIGSTKFLT)
 }
+
+// noStage is the index of what comes before the first stage.
+const noStage = -1
 
 // report tells the supervisor which stage failed and with which errno.
 func (p *process) report(stage int, err error) {

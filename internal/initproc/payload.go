@@ -92,6 +92,9 @@ func (p *process) addIdentity(pl *payload) {
 	}
 	pl.Add(fmt.Sprintf("become group %d", gid), unix.SYS_SETRESGID, gid, gid, gid)
 	pl.Add(fmt.Sprintf("become user %d", uid), unix.SYS_SETRESUID, uid, uid, uid)
+	// A change of ids sets the memory's "dumpable" to fs.suid_dumpable, and the
+	// memory is pid 1's until execve: see the comment of package forkexec.
+	pl.Add("hide pid 1's memory", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 	bits := uintptr(securebitsUser)
 	var keep uint64

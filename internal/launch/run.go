@@ -136,6 +136,10 @@ func (r *run) start(begun *Beginning) (err error) {
 	}
 	if err != nil {
 		r.init.kill()
+		// It may have failed by itself, and then it knows better why.
+		if m, _, recvErr := r.init.conn.Receive(); recvErr == nil && m.Op == plan.MsgFailed {
+			err = stageError(r.plan, m)
+		}
 		r.init.close()
 	}
 	return err
