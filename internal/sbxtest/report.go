@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/sbx-run/sbx/internal/probe"
@@ -75,6 +76,31 @@ func (s Sandbox) Report(t testing.TB, facts probe.Facts, flags ...string) []prob
 	var findings []probe.Finding
 	if err := json.Unmarshal([]byte(result.Stdout), &findings); err != nil {
 		t.Fatalf("%v: %v", err, result)
+	}
+	return findings
+}
+
+// ReportOnTerminal is like [Sandbox.Report] with the program on a
+// terminal of its own; the findings are taken from what the terminal shows.
+func (s Sandbox) ReportOnTerminal(t testing.TB, facts probe.Facts, flags ...string) []probe.Finding {
+	t.Helper()
+	text, err := json.Marshal(facts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append([]string{"run"}, flags...)
+	args = append(args, Probe(t), "report", string(text))
+	term := StartOnTerminal(t, s.Command(t, args...), 80, 24)
+	status, output := term.Wait(t)
+	var findings []probe.Finding
+	// The terminal only turns line ends into CR LF, which JSON does not mind;
+	// sbx resets the terminal behind the last line.
+	start, end := strings.IndexByte(output, '['), strings.LastIndexByte(output, ']')
+	for start >= 0 && start < end && json.Unmarshal([]byte(output[start:end+1]), &findings) != nil {
+		end = strings.LastIndexByte(output[:end], ']')
+	}
+	if status != 0 || findings == nil {
+		t.Fatalf("status %d; shown\n%s", status, output)
 	}
 	return findings
 }
