@@ -172,31 +172,35 @@ func (r *run) forward(s unix.Signal) {
 // suspend follows the program into being stopped: the terminal goes back to the
 // shell that started sbx, which can then bring both back with fg.
 //
-// The signal goes to the whole process group, as the terminal would send it: a
-// script around sbx has to stop too, or the shell would not notice. Where the
-// kernel discards it (an orphaned group) we come straight back and so does the
-// program.
+// While the terminal is relayed the signal goes to the whole process group, as
+// the terminal would send it: a script around sbx has to stop too, or the shell
+// would not notice. Otherwise whoever asked has sent it to whom he wanted. Where
+// the kernel discards it (an orphaned group) we come straight back and so does
+// the program.
 func (r *run) suspend() {
+	who := os.Getpid()
 	if r.relay != nil {
 		r.relay.suspend()
+		who = 0
 	}
-	stopGroup()
+	stop(who)
 	if r.relay != nil {
 		r.relay.resume()
 	}
 	_ = r.init.conn.Send(plan.Message{Op: plan.MsgSignal, Signal: int(unix.SIGCONT)})
 }
 
-// stopGroup returns when the process goes on. The action has to be the kernel's
+// stop sends SIGTSTP to who, as kill(2) has it, and returns when this process
+// goes on. The action has to be the kernel's
 // own for that moment, and signal.Reset leaves Go's handler in place, which
 // takes SIGTSTP for nothing.
-func stopGroup() {
+func stop(who int) {
 	type sigaction struct{ handler, flags, restorer, mask uintptr }
 	var byDefault, old sigaction
 	if _, _, errno := unix.Syscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP),
 		uintptr(unsafe.Pointer(&byDefault)), uintptr(unsafe.Pointer(&old)), 8, 0, 0); errno != 0 {
 		return
 	}
-	_ = unix.Kill(0, unix.SIGTSTP)
+	_ = unix.Kill(who, unix.SIGTSTP)
 	_, _, _ = unix.Syscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP), uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 }
