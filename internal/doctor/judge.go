@@ -76,6 +76,11 @@ func (f Findings) layerRow(l layer, base ModeFinding, set trial.Results) Row {
 		}
 	case l.name == "pids":
 		r = f.pidsRow(l, set)
+	case l.name == "landlock" && f.Facts.Kernel.LandlockABI == 0:
+		r = Row{
+			Name: l.name, State: plan.Missing, Means: l.lack, Evidence: "the kernel has none, or it is switched off",
+			Fix: "Linux 5.19 or newer, with landlock among its security modules (lsm=)",
+		}
 	case l.name == "mnt":
 		r = f.mntRow(l, set)
 	default:
@@ -85,6 +90,7 @@ func (f Findings) layerRow(l layer, base ModeFinding, set trial.Results) Row {
 	if i >= 0 && base.Mode == f.Mode {
 		r = r.withPlan(f.Plan[i], l.lack)
 	}
+	r.Fix = strings.ReplaceAll(r.Fix, "enable-linger USER", "enable-linger "+shellWord(f.Facts.Caller.Name))
 	return r
 }
 
@@ -280,6 +286,9 @@ func (f Findings) subidSwitch() Switch {
 	case f.Facts.Caller.UID == 0:
 	case total == 0 || len(sub.GID) == 0:
 		s.Value = "none"
+		if total > 0 {
+			s.Value = "none of groups"
+		}
 		s.Concern, s.Means = Bad, "programs run as you, in the mode single"
 		s.Fix = "`sbx doctor --admin` prints the lines for the administrator"
 	case total < enough:

@@ -127,6 +127,30 @@ func TestRowWithPlan(t *testing.T) {
 	}
 }
 
+// A step that a run has another way for is not what kept a layer from being
+// tried, and a kernel without Landlock is named as one.
+func TestEvidenceNamesTheCause(t *testing.T) {
+	r := Judge(oldKernel())
+	row := r.Layers[slices.IndexFunc(r.Layers, func(r Row) bool { return r.Name == "landlock" })]
+	if !strings.Contains(row.Evidence, "the kernel has none") || !strings.Contains(row.Fix, "5.19") {
+		t.Errorf("%+v", row)
+	}
+	f := noManager()
+	f.Limits[0].Hint = "have the administrator run: loginctl enable-linger USER"
+	r = Judge(f)
+	row = r.Layers[slices.IndexFunc(r.Layers, func(r Row) bool { return r.Name == "memory" })]
+	if row.Fix != "have the administrator run: loginctl enable-linger alice" {
+		t.Errorf("%+v", row)
+	}
+	for _, host := range []Findings{appArmor(), maskedProc(), onNFS()} {
+		for _, row := range Judge(host).Layers {
+			if strings.Contains(row.Evidence, "failed before: reflink") {
+				t.Errorf("%+v", row)
+			}
+		}
+	}
+}
+
 // A mode that the host refuses is described by its reason; one that stops where
 // all stop, by that.
 func TestModes(t *testing.T) {

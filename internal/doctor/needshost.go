@@ -94,7 +94,7 @@ func needDelegation(f Findings) (Need, bool) {
 	slices.Sort(lacking)
 	return Need{
 		Name:  "delegation",
-		Title: fmt.Sprintf("%s's service manager is not given the controllers %s", f.Facts.Caller.Name, strings.Join(lacking, " ")),
+		Title: fmt.Sprintf("the service manager of %s is not given control over %s", f.Facts.Caller.Name, strings.Join(lacking, ", ")),
 		Do: []string{
 			"mkdir -p /etc/systemd/system/user@.service.d",
 			"cat > /etc/systemd/system/user@.service.d/delegate.conf <<'EOF'",

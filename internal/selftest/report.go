@@ -117,7 +117,7 @@ func (r Report) Text() string {
 		}
 	}
 	r.list(&b, probe.Broken, "HOLES")
-	r.list(&b, probe.Weaker, "WEAKER, AS DOCUMENTED FOR THE MODE")
+	r.list(&b, probe.Weaker, "WEAKER, AS DOCUMENTED")
 	r.list(&b, probe.Unknown, "NOT TRIED")
 	r.last(&b, len(ran))
 	return b.String()

@@ -35,7 +35,7 @@ B10  the promise of late   held    weaker
 
 keep-id was not attacked: no range\x1b[2J
 
-WEAKER, AS DOCUMENTED FOR THE MODE
+WEAKER, AS DOCUMENTED
 B10  late (single): one id
 
 NOT TRIED

@@ -117,7 +117,7 @@ func limit(parent *cgroupv2.Parent, leaf *cgroupv2.Leaf, name string) Result {
 		return Result{Text: lack.Error(), Hint: lack.Fix}
 	}
 	for _, s := range leaf.Applied {
-		if s.Controller == name {
+		if s.File == name+".max" {
 			return Result{OK: true, Text: fmt.Sprintf("%s set to %s and read back (%s)", s.File, s.Value, parent.Rung)}
 		}
 	}
