@@ -2,7 +2,6 @@ package forkexec
 
 import (
 	"fmt"
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -102,7 +101,3 @@ func (e *StepError) Error() string { return e.Text + ": " + e.Errno.Error() }
 
 // Unwrap makes errors.Is(err, unix.EPERM) work.
 func (e *StepError) Unwrap() error { return e.Errno }
-
-// keepAlive marks the point up to which the child may still need the memory:
-// the clone has copied it once Start returns.
-func (p *Program) keepAlive() { runtime.KeepAlive(p.keep) }

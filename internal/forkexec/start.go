@@ -20,29 +20,31 @@ type Child struct {
 	Pid    int
 	report *os.File
 	texts  []string
+	run    *running
 }
 
 // Start clones a child into the namespaces of flags (CLONE_NEW…; SIGCHLD is
 // added) and lets it run the program's steps, the last of which is expected to
-// be execve(2). CLONE_VM and CLONE_VFORK must not be among the flags: the child
-// would share the memory that the loop runs on.
+// be execve(2). It returns at once. [Child.Wait] has to be called: what the
+// child works on is the caller's memory until then. Flags that share more than
+// memory, or suspend the caller, are EINVAL.
 func Start(p *Program, flags uintptr) (*Child, error) {
-	if flags&(unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_THREAD|unix.CLONE_FILES) != 0 {
+	const refused = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_THREAD | unix.CLONE_FILES | unix.CLONE_FS | unix.CLONE_SIGHAND
+	if flags&refused != 0 {
 		return nil, fmt.Errorf("clone with flags %#x: %w", flags, unix.EINVAL)
 	}
 	var pipe [2]int
 	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("make the report pipe: %w", err)
 	}
-	run := &running{steps: p.steps, flags: flags | uintptr(unix.SIGCHLD), report: uintptr(pipe[1])}
-	pid, errno := run.clone()
-	p.keepAlive()
+	run := newRunning(p, uintptr(pipe[1]))
+	pid, errno := run.clone(flags | unix.CLONE_VM | uintptr(unix.SIGCHLD))
 	_ = unix.Close(pipe[1])
 	if errno != 0 {
 		_ = unix.Close(pipe[0])
 		return nil, fmt.Errorf("clone: %w", errno)
 	}
-	return &Child{Pid: int(pid), report: os.NewFile(uintptr(pipe[0]), "report"), texts: p.Steps()}, nil
+	return &Child{Pid: int(pid), report: os.NewFile(uintptr(pipe[0]), "report"), texts: p.Steps(), run: run}, nil
 }
 
 // Wait blocks until the child runs its program or has failed. A nil error
@@ -52,6 +54,8 @@ func Start(p *Program, flags uintptr) (*Child, error) {
 // its execve looks like success here, and like a killed child to wait4(2).
 func (c *Child) Wait() error {
 	defer c.report.Close()
+	// The pipe's end is also the end of the child's use of our memory.
+	defer runtime.KeepAlive(c.run)
 	var msg [8]byte
 	_, err := io.ReadFull(c.report, msg[:])
 	switch {
@@ -68,18 +72,44 @@ func (c *Child) Wait() error {
 	return e
 }
 
-// running is what the loop in the child works on: plain words, prepared before
-// the clone.
+// running is what the loop in the child works on, prepared before the clone.
+// The assembly knows its fields and those of call by name, through go_asm.h.
 type running struct {
-	steps   []Step
-	flags   uintptr
-	report  uintptr
-	message [2]uint32
+	calls  []call
+	report uintptr // the report pipe
+	//lint:ignore U1000 the assembly writes it
+	message [2]uint32 // what is sent there: index and errno of a failed step
+	stack   [64]uint64
+	program *Program // keeps alive what the calls point to
+}
+
+// call is the part of a [Step] that the child needs.
+type call struct {
+	trap     uintptr
+	args     [6]uintptr
+	want     uintptr
+	tolerate uintptr
+}
+
+// What the loop compares with and reports by itself.
+const (
+	//lint:ignore U1000 the assembly uses it
+	errShort = uintptr(unix.EPIPE) // the result was less than Step.Want
+	//lint:ignore U1000 the assembly uses it
+	errInterrupted = uintptr(unix.EINTR)
+)
+
+func newRunning(p *Program, report uintptr) *running {
+	r := &running{calls: make([]call, len(p.steps)), report: report, program: p}
+	for i, s := range p.steps {
+		r.calls[i] = call{trap: s.Trap, args: s.Args, want: s.Want, tolerate: uintptr(s.Tolerate)}
+	}
+	return r
 }
 
 // clone blocks every signal of this thread, clones, and unblocks them in the
 // parent. The thread is locked so that mask and clone concern the same one.
-func (r *running) clone() (pid uintptr, errno unix.Errno) {
+func (r *running) clone(flags uintptr) (pid uintptr, errno unix.Errno) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	all := ^uint64(0)
@@ -89,43 +119,17 @@ func (r *running) clone() (pid uintptr, errno unix.Errno) {
 	if errno != 0 {
 		return 0, errno
 	}
-	pid, errno = r.forkAndRun()
+	pid = cloneAndRun(flags, uintptr(unsafe.Pointer(&r.stack))+unsafe.Sizeof(r.stack), r)
 	unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
-	return pid, errno
+	if maxErrno := uintptr(4095); -pid <= maxErrno {
+		return 0, unix.Errno(-pid)
+	}
+	return pid, 0
 }
 
-// forkAndRun returns in the parent only. In the child it runs the steps and
-// never returns: after execve there is nothing to return to, and after a
-// failure it reports and exits. See the package comment for what may not be
-// done in here.
-//
-//go:nosplit
-//go:norace
-func (r *running) forkAndRun() (uintptr, unix.Errno) {
-	// With no stack given the child goes on with a copy of this one, as fork(2)
-	// does. The remaining arguments differ in order between architectures; all
-	// are zero.
-	pid, _, errno := unix.RawSyscall6(unix.SYS_CLONE, r.flags, 0, 0, 0, 0, 0)
-	if errno != 0 || pid != 0 {
-		return pid, errno
-	}
-	for i := 0; i < len(r.steps); i++ {
-		s := &r.steps[i]
-		n, _, e := unix.RawSyscall6(s.Trap, s.Args[0], s.Args[1], s.Args[2], s.Args[3], s.Args[4], s.Args[5])
-		if e == unix.EINTR {
-			i--
-			continue
-		}
-		if e == 0 && n < s.Want {
-			e = unix.EPIPE
-		}
-		if e != 0 && e != s.Tolerate {
-			r.message[0], r.message[1] = uint32(i), uint32(e)
-			break
-		}
-	}
-	unix.RawSyscall6(unix.SYS_WRITE, r.report, uintptr(unsafe.Pointer(&r.message)), 8, 0, 0, 0)
-	for {
-		unix.RawSyscall6(unix.SYS_EXIT_GROUP, 127, 0, 0, 0, 0, 0)
-	}
-}
+// cloneAndRun returns in the parent only: the child's number, or the errno as
+// the kernel gives it, -4095 to -1. The child makes the calls of r and never
+// returns: after execve there is nothing to return to, and after a failure it
+// reports and exits. The stack, of which it needs nothing, is only there so
+// that it is not the parent's.
+func cloneAndRun(flags, stack uintptr, r *running) (pid uintptr)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"os"
+	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"unsafe"
@@ -147,5 +149,115 @@ func TestManyChildrenBesideBusyGoroutines(t *testing.T) {
 func TestSharingFlagsAreRefused(t *testing.T) {
 	if _, err := forkexec.Start(&forkexec.Program{}, unix.CLONE_VM); !errors.Is(err, unix.EINVAL) {
 		t.Errorf("error %v, want EINVAL", err)
+	}
+}
+
+// gated adds a step that waits until the returned function is called.
+func gated(t *testing.T, p *forkexec.Program) (open func()) {
+	t.Helper()
+	var gate [2]int
+	if err := unix.Pipe2(gate[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(gate[0]); unix.Close(gate[1]) })
+	p.AddStep(forkexec.Step{Text: "wait", Trap: unix.SYS_READ, Want: 1}, uintptr(gate[0]), p.Pointer(unsafe.Pointer(new(byte))), 1)
+	return func() {
+		if _, err := unix.Write(gate[1], []byte{1}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// While children wait, their parent collects garbage and makes more: what they
+// work on has to stay where it is.
+func TestTheParentGoesOnWhileChildrenWait(t *testing.T) {
+	type waiting struct {
+		child *forkexec.Child
+		open  func()
+	}
+	var list []waiting
+	for range 20 {
+		p := new(forkexec.Program)
+		open := gated(t, p)
+		exec(t, p, "/bin/sh", "-c", `test "$GREETING" = hello && exit 5`)
+		child, err := forkexec.Start(p, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, waiting{child, open})
+	}
+	for range 5 {
+		runtime.GC()
+		_ = make([]byte, 8<<20)
+	}
+	for _, w := range list {
+		w.open()
+		if err := w.child.Wait(); err != nil {
+			t.Error(err)
+		}
+		var status unix.WaitStatus
+		if _, err := unix.Wait4(w.child.Pid, &status, 0, nil); err != nil || status.ExitStatus() != 5 {
+			t.Errorf("exit status %d (%v), want 5", status.ExitStatus(), err)
+		}
+	}
+}
+
+// A child that is killed on its way looks like one that went on, until it is
+// waited for; the parent, whose memory it used, does not notice.
+func TestAKilledChildTakesNothingAlong(t *testing.T) {
+	for _, sig := range []unix.Signal{unix.SIGKILL, unix.SIGSTOP} {
+		var p forkexec.Program
+		gated(t, &p)
+		exec(t, &p, "/bin/true")
+		child, err := forkexec.Start(&p, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Kill(child.Pid, sig); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Kill(child.Pid, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if err := child.Wait(); err != nil {
+			t.Error(err)
+		}
+		var status unix.WaitStatus
+		if _, err := unix.Wait4(child.Pid, &status, 0, nil); err != nil || status.Signal() != unix.SIGKILL {
+			t.Errorf("status %#x (%v), want killed", status, err)
+		}
+	}
+}
+
+// Signals stay blocked in the child: none of the runtime's handlers may run in
+// it, with the parent's memory below it.
+func TestSignalsDoNotReachTheChild(t *testing.T) {
+	var p forkexec.Program
+	open := gated(t, &p)
+	exec(t, &p, "/bin/true")
+	child, err := forkexec.Start(&p, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sig := range []unix.Signal{unix.SIGURG, unix.SIGTERM, unix.SIGSEGV, unix.SIGUSR1} {
+		if err := unix.Kill(child.Pid, sig); err != nil {
+			t.Fatal(err)
+		}
+	}
+	status, err := os.ReadFile("/proc/" + strconv.Itoa(child.Pid) + "/status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// All but SIGKILL and SIGSTOP, which cannot be blocked.
+	if !strings.Contains(string(status), "SigBlk:\tfffffffffffbfeff") {
+		t.Errorf("the child's signals:\n%s", status)
+	}
+	open()
+	if err := child.Wait(); err != nil {
+		t.Error(err)
+	}
+	var end unix.WaitStatus
+	if _, err := unix.Wait4(child.Pid, &end, 0, nil); err != nil || end.ExitStatus() != 0 {
+		t.Errorf("status %#x (%v), want exit 0", end, err)
 	}
 }
