@@ -239,8 +239,12 @@ func TestWait(t *testing.T) {
 	if err := l.Add(77); err != nil {
 		t.Fatal(err)
 	}
-	time.AfterFunc(10*time.Millisecond, func() { _ = f.empty(l.Dir) })
-	if err := l.Wait(t.Context()); err != nil {
+	emptied := make(chan error)
+	go func() {
+		time.Sleep(10 * time.Millisecond)
+		emptied <- f.empty(l.Dir)
+	}()
+	if err := errors.Join(l.Wait(t.Context()), <-emptied); err != nil {
 		t.Error(err)
 	}
 }
