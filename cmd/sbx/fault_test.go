@@ -38,10 +38,36 @@ const maxPerCall = 7
 // shows a stack trace.
 func TestFaults(t *testing.T) {
 	sbxtest.Need(t, sbxtest.Program("strace"), sbxtest.UserNamespaces())
+	testFaults(t, sbxtest.New(t), faultArgs())
+}
+
+// The same where newuidmap and newgidmap write the maps. Root's strace can
+// follow setuid programs and starts sbx as the user that scripts/test made.
+func TestFaultsWithHelpers(t *testing.T) {
+	user := os.Getenv("SBX_TEST_USER")
+	sbxtest.Need(t, sbxtest.Root(), sbxtest.Program("strace"), sbxtest.Requirement{
+		Text: "$SBX_TEST_USER, a user with subordinate ids", Cannot: true,
+		Missing: func() string {
+			if user == "" {
+				return "it is not set"
+			}
+			return ""
+		},
+	})
 	box := sbxtest.New(t)
+	box.Home = "/home/" + user
+	box.Env = []string{"USER=" + user, "LOGNAME=" + user}
+	box.TraceAs, box.Dir = user, "/" // the clone may lie where he cannot look
+	testFaults(t, box, []string{"run", "--copy=overlay", "--userns=nomap", sbxtest.Probe(t), "exit", "0"})
+}
+
+func testFaults(t *testing.T, box sbxtest.Sandbox, args []string) {
+	t.Helper()
+	box.Prefix = strace(box, "-o", os.DevNull, "-e", "trace=none")
 	box.MustRun(t, "run", "true") // makes the image
-	args := faultArgs()
-	box.Dir = probeDir(t)
+	if box.Dir == "" {
+		box.Dir = probeDir(t)
+	}
 	counts := countCalls(t, box, args)
 	before := box.Sandboxes(t) // kept ones of the user's own
 	for _, call := range slices.Sorted(maps.Keys(counts)) {
@@ -49,6 +75,7 @@ func TestFaults(t *testing.T) {
 			for _, when := range sample(counts[call]) {
 				inject(t, box, args, call, when, stageCalls()[call])
 			}
+			box.Prefix = strace(box, "-o", os.DevNull, "-e", "trace=none")
 			box.MustRun(t, "run", "true") // the next run collects what a failed removal left
 			if left := box.Sandboxes(t); !slices.Equal(left, before) {
 				t.Errorf("left behind: %v, before %v", left, before)
@@ -90,8 +117,12 @@ func sample(n int) []int {
 	return []int{1, 2, 3, n / 2, n - n/4, n - 1, n}
 }
 
-func strace(flags ...string) []string {
-	return append([]string{"strace", "-f", "-qq", "--signal=none"}, flags...)
+func strace(box sbxtest.Sandbox, flags ...string) []string {
+	prefix := []string{"strace", "-f", "-qq", "--signal=none"}
+	if box.TraceAs != "" {
+		prefix = append(prefix, "-u", box.TraceAs)
+	}
+	return append(prefix, flags...)
 }
 
 // countCalls runs sbx once under strace and returns, for each stage call, the
@@ -100,7 +131,7 @@ func countCalls(t *testing.T, box sbxtest.Sandbox, args []string) map[string]int
 	t.Helper()
 	trace := filepath.Join(t.TempDir(), "trace")
 	names := strings.Join(slices.Sorted(maps.Keys(stageCalls())), ",")
-	box.Prefix = strace("-o", trace, "-e", "trace="+names)
+	box.Prefix = strace(box, "-o", trace, "-e", "trace="+names)
 	box.MustRun(t, args...)
 	file, err := os.Open(trace)
 	if err != nil {
@@ -129,7 +160,7 @@ func countCalls(t *testing.T, box sbxtest.Sandbox, args []string) map[string]int
 func inject(t *testing.T, box sbxtest.Sandbox, args []string, call string, when int, fatal bool) {
 	t.Helper()
 	trace := filepath.Join(t.TempDir(), fmt.Sprintf("trace-%s-%d", call, when))
-	box.Prefix = strace("-o", trace, "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:error=EIO:when=%d", call, when))
+	box.Prefix = strace(box, "-o", trace, "-e", "trace="+call, "-e", fmt.Sprintf("inject=%s:error=EIO:when=%d", call, when))
 	start := time.Now()
 	result := box.Run(t, args...)
 	took := time.Since(start)
@@ -218,7 +249,7 @@ func TestInitDies(t *testing.T) {
 			rule += ":signal=KILL"
 		}
 		t.Run(name, func(t *testing.T) {
-			box.Prefix = strace("-o", filepath.Join(t.TempDir(), "trace"), "-e", "trace="+name, "-e", "inject="+rule)
+			box.Prefix = strace(box, "-o", filepath.Join(t.TempDir(), "trace"), "-e", "trace="+name, "-e", "inject="+rule)
 			result := box.Run(t, args...)
 			inPayload := name == "seccomp" && result.Exit == 137
 			if result.Exit != 125 && !inPayload || !strings.HasPrefix(result.Stderr, "sbx: ") {

@@ -51,11 +51,12 @@ const (
 	rootText = "root"
 	userText = "an ordinary user"
 	goText   = "the go command"
+	noneText = "a caller without subordinate ids"
 )
 
 // callerTexts are the requirements that one of the two runs of scripts/test
 // meets and the other does not.
-var callerTexts = []string{rootText, userText, goText}
+var callerTexts = []string{rootText, userText, goText, noneText}
 
 // Root requires that the test runs as root.
 func Root() Requirement {
@@ -121,6 +122,17 @@ func SubordinateRange() Requirement {
 			if !hasRange(string(data), me.Username, me.Uid) {
 				return me.Username + " has no line in " + path
 			}
+		}
+		return ""
+	}}
+}
+
+// NoSubordinateRange requires the opposite: a user who has only the single mode.
+// scripts/test runs the tests that begin with TestPlainUser as such a one.
+func NoSubordinateRange() Requirement {
+	return Requirement{Text: noneText, Missing: func() string {
+		if os.Geteuid() == 0 || SubordinateRange().Missing() == "" {
+			return "this one has a range or needs none"
 		}
 		return ""
 	}}

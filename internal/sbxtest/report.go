@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sbx-run/sbx/internal/probe"
 )
 
@@ -55,12 +57,29 @@ func HostFacts(t testing.TB) probe.Facts {
 	if err != nil {
 		t.Fatal(err)
 	}
+	facts.Key = addKey(t)
 	t.Cleanup(func() {
 		os.Remove(facts.Canary)
 		tcp.Close()
 		abstract.Close()
 	})
 	return facts
+}
+
+// addKey puts a key into the session keyring and returns its description, or ""
+// where the caller has no such keyring or no room in it.
+func addKey(t testing.TB) string {
+	t.Helper()
+	name := "sbxtest-" + itoa(os.Getpid())
+	id, err := unix.AddKey("user", name, []byte("host-secret"), unix.KEY_SPEC_SESSION_KEYRING)
+	if err != nil {
+		t.Logf("no key can be added, so none is looked for: %v", err)
+		return ""
+	}
+	t.Cleanup(func() {
+		_, _ = unix.KeyctlInt(unix.KEYCTL_UNLINK, id, unix.KEY_SPEC_SESSION_KEYRING, 0, 0)
+	})
+	return name
 }
 
 // Report runs the probe under sbx with the flags and returns its findings.

@@ -32,6 +32,9 @@ type Sandbox struct {
 	Stdin io.Reader
 	// Prefix is put before the command: a tracer, "setsid" and the like.
 	Prefix []string
+	// TraceAs is the user as whom a tracer in Prefix starts the command; only
+	// the test that sets it looks at it.
+	TraceAs string
 }
 
 // Result is how a run ended.
