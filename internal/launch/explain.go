@@ -124,5 +124,8 @@ func stageError(p *plan.Plan, m plan.Message) error {
 		// rights, so what fails is the first step that needs one.
 		e.Hint = strings.TrimPrefix(appArmorHint(), ": ")
 	}
+	if e.Stage.Op == plan.OpRoot && p.Root.Bounded {
+		e.Hint = "--disk needs an overlay in a user namespace, which this kernel or file system does not give (Linux 5.11 or newer)"
+	}
 	return e
 }

@@ -1,0 +1,84 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/sbx-run/sbx/mounts"
+	"github.com/sbx-run/sbx/rootfs"
+)
+
+// shares looks at every --ro and --rw.
+func (l *look) shares() error {
+	if len(l.spec.Shares) == 0 {
+		return nil
+	}
+	tainted, err := rootfs.SharedIn(l.facts.Store)
+	if err != nil {
+		return err
+	}
+	for _, sh := range l.spec.Shares {
+		shared, err := l.share(sh, tainted)
+		if err != nil {
+			return misuse("%s %s: %v", sh.Flag(), sh.Source, err)
+		}
+		l.facts.Shares = append(l.facts.Shares, shared)
+	}
+	return nil
+}
+
+func (l *look) share(sh Share, tainted []string) (Shared, error) {
+	src, err := mounts.Resolve(sh.Source, tainted...)
+	if err != nil {
+		return Shared{}, err
+	}
+	shared := Shared{Share: sh, Resolved: src.Path, Dev: src.Dev, Ino: src.Ino, Directory: src.Directory}
+	if shared.Target == "" {
+		if shared.Target, err = filepath.Abs(sh.Source); err != nil {
+			return Shared{}, fmt.Errorf("find the working directory: %w", err)
+		}
+	}
+	shared.Target = filepath.Clean(shared.Target)
+	for _, socket := range mounts.ReachedSockets(src.Path, mounts.PowerfulSockets(l.facts.Caller.Home)) {
+		shared.Notes = append(shared.Notes, fmt.Sprintf("%s %s shows %s: %s", sh.Flag(), sh.Source, socket.Path, socket.Reason))
+	}
+	if src.Directory && len(shared.Notes) == 0 {
+		if socket := mounts.FindSocket(src.Path); socket != "" {
+			shared.Notes = append(shared.Notes, fmt.Sprintf("%s %s shows the socket %s: the program can talk to what listens there", sh.Flag(), sh.Source, socket))
+		}
+	}
+	if !sh.Write || !src.Directory || checkShare(shared, l.facts.Caller) != nil {
+		return shared, nil
+	}
+	guarded, err := mounts.Guard(src.Path, shared.Target)
+	if err != nil {
+		return Shared{}, err
+	}
+	shared.Guard, shared.Placeholders = guarded.Mounts, guarded.Missing
+	shared.Notes = append(shared.Notes, guarded.Unprotected...)
+	if guarded.Truncated != "" {
+		shared.Notes = append(shared.Notes, guarded.Truncated)
+	}
+	return shared, nil
+}
+
+// copies looks at every --copy-in.
+func (l *look) copies() error {
+	for _, c := range l.spec.CopyIn {
+		st, err := os.Stat(c.Source)
+		if err != nil {
+			return misuse("--copy-in %s: %v", c.Source, errors.Unwrap(err))
+		}
+		if !st.IsDir() && !st.Mode().IsRegular() {
+			return misuse("--copy-in %s: neither a regular file nor a directory", c.Source)
+		}
+		abs, err := filepath.Abs(c.Source)
+		if err != nil {
+			return fmt.Errorf("find the working directory: %w", err)
+		}
+		l.facts.CopyIn = append(l.facts.CopyIn, CopyFact{PathPair{abs, c.Target}, st.IsDir()})
+	}
+	return nil
+}
