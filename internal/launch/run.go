@@ -192,8 +192,8 @@ func (r *run) discardSandbox() error {
 		return r.sandbox.Close()
 	}
 	left, err := r.sandbox.Discard()
-	if errors.Is(err, rootfs.ErrNeedsMap) && left != nil {
-		return r.emptyTrash(*left)
+	if left != nil {
+		return errors.Join(err, r.emptyTrash(*left))
 	}
 	return err
 }
