@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -109,6 +110,7 @@ func Run(args []string, stdout, stderr io.Writer) (status int) {
 		kong.Exit(func(code int) { panic(exited{code}) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
 		kong.Vars{"layers": layerWords()},
+		kong.KindMapper(reflect.String, kong.MapperFunc(word)),
 	)
 	if err != nil {
 		return s.fail(fmt.Errorf("read the command line's own description: %w (please report this)", err))
