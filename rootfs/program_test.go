@@ -235,6 +235,13 @@ func TestCopyTo(t *testing.T) {
 		if got != hex.EncodeToString(sum[:]) || !bytes.Equal(copied, content) {
 			t.Errorf("%d bytes: %s, copy of %d bytes", size, got, len(copied))
 		}
+		dst = scratchFile(t)
+		must(t, p.CopyUnhashed(dst))
+		copied, err = os.ReadFile(dst.Name())
+		must(t, err)
+		if !bytes.Equal(copied, content) {
+			t.Errorf("%d bytes: copy without a hash of %d bytes", size, len(copied))
+		}
 	}
 }
 
@@ -272,6 +279,9 @@ func TestCopyToNoticesChanges(t *testing.T) {
 			if sum, err := p.CopyTo(scratchFile(t)); !errors.Is(err, ErrProgramChanged) || sum != "" {
 				t.Errorf("%s, %d bytes: %q, %v", what, size, sum, err)
 			}
+			if err := p.CopyUnhashed(scratchFile(t)); !errors.Is(err, ErrProgramChanged) {
+				t.Errorf("%s, %d bytes without a hash: %v", what, size, err)
+			}
 		}
 	}
 }
@@ -285,6 +295,9 @@ func TestCopyToReportsTheErrno(t *testing.T) {
 		must(t, os.WriteFile(file, append([]byte("#!/bin/sh\n"), make([]byte, size)...), 0o755))
 		if _, err := openIn(t, file).CopyTo(full); !errors.Is(err, unix.ENOSPC) {
 			t.Errorf("%d bytes: %v", size, err)
+		}
+		if err := openIn(t, file).CopyUnhashed(full); !errors.Is(err, unix.ENOSPC) {
+			t.Errorf("%d bytes without a hash: %v", size, err)
 		}
 	}
 }

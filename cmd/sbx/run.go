@@ -153,6 +153,7 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 	if c.Json {
 		return &plan.Misuse{Reason: "--json goes with --dry-run; an account of the run itself is --report FILE"}
 	}
+	spec.Hash = c.Report != ""
 	if begun == nil {
 		begun = launch.Begin(spec.Network == plan.NetworkHost)
 		defer begun.Abandon()

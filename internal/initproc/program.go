@@ -51,15 +51,30 @@ func (p *process) copyProgram() error {
 		return err
 	}
 	defer dst.Close()
-	p.sha256, err = copyFile(dst, os.NewFile(uintptr(p.program), p.plan.Program.Host))
+	src := os.NewFile(uintptr(p.program), p.plan.Program.Host)
+	if p.plan.Program.Hash {
+		p.sha256, err = copyHashed(dst, src)
+	} else {
+		err = copyFile(dst, src)
+	}
 	if err != nil {
 		return err
 	}
 	return seal(dst, 0o755)
 }
 
-// copyFile copies src whole, closes it and returns the SHA-256 of what was written.
-func copyFile(dst, src *os.File) (sum string, err error) {
+// copyFile copies src whole and closes it.
+func copyFile(dst, src *os.File) error {
+	defer src.Close()
+	file, err := rootfs.ProgramFromFile(src, src.Name())
+	if err != nil {
+		return err
+	}
+	return file.CopyUnhashed(dst)
+}
+
+// copyHashed is copyFile, and returns the SHA-256 of what was written.
+func copyHashed(dst, src *os.File) (sum string, err error) {
 	defer src.Close()
 	file, err := rootfs.ProgramFromFile(src, src.Name())
 	if err != nil {
@@ -80,7 +95,7 @@ func (p *process) copyLibrary(root *rootfs.Root, lib rootfs.Library, src *os.Fil
 		return err
 	}
 	defer dst.Close()
-	if _, err := copyFile(dst, src); err != nil {
+	if err := copyFile(dst, src); err != nil {
 		return err
 	}
 	return seal(dst, 0o755)
@@ -151,7 +166,7 @@ func (p *process) copyIn(index int) error {
 		return err
 	}
 	defer dst.Close()
-	if _, err := copyFile(dst, src); err != nil {
+	if err := copyFile(dst, src); err != nil {
 		return err
 	}
 	return seal(dst, st.Mode&0o777|0o600)

@@ -23,6 +23,7 @@ func Build(s Spec, f Facts) (*Plan, error) {
 		HostNetwork: s.Network == NetworkHost, CgroupNS: f.Kernel.CgroupNS,
 		Program: f.Program, Stdio: f.Stdio,
 	}
+	p.Program.Hash = s.Hash && f.Program.Host != ""
 	var err error
 	if p.Identity, p.User, err = identity(s, f); err != nil {
 		return nil, err

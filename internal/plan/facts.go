@@ -100,6 +100,8 @@ type Program struct {
 	Inside string `json:"inside"`
 	Kind   string `json:"kind,omitempty"` // elf, script
 	Size   int64  `json:"size,omitempty"`
+	// Hash asks for the SHA-256 of what is copied in.
+	Hash bool `json:"hash,omitempty"`
 	// Libraries are copied along because the image lacks them.
 	Libraries []rootfs.Library `json:"libraries,omitempty"`
 	// MissingLibraries are needed and found nowhere.

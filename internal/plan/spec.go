@@ -45,6 +45,9 @@ type Spec struct {
 	TTY         bool `json:"tty,omitempty"`         // -t
 	RawTTY      bool `json:"rawTTY,omitempty"`      // no filter on the terminal's output
 
+	// Hash the program that is copied in, for the report.
+	Hash bool `json:"hash,omitempty"`
+
 	AllowDegraded []string `json:"allowDegraded,omitempty"`
 	Require       []string `json:"require,omitempty"`
 }
