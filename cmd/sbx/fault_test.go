@@ -63,7 +63,7 @@ func TestFaultsWithHelpers(t *testing.T) {
 
 func testFaults(t *testing.T, box sbxtest.Sandbox, args []string) {
 	t.Helper()
-	box.Prefix = strace(box, "-o", os.DevNull, "-e", "trace=none")
+	box.Prefix = untraced(box)
 	box.MustRun(t, "run", "true") // makes the image
 	if box.Dir == "" {
 		box.Dir = probeDir(t)
@@ -75,7 +75,7 @@ func testFaults(t *testing.T, box sbxtest.Sandbox, args []string) {
 			for _, when := range sample(counts[call]) {
 				inject(t, box, args, call, when, stageCalls()[call])
 			}
-			box.Prefix = strace(box, "-o", os.DevNull, "-e", "trace=none")
+			box.Prefix = untraced(box)
 			box.MustRun(t, "run", "true") // the next run collects what a failed removal left
 			if left := box.Sandboxes(t); !slices.Equal(left, before) {
 				t.Errorf("left behind: %v, before %v", left, before)
@@ -123,6 +123,15 @@ func strace(box sbxtest.Sandbox, flags ...string) []string {
 		prefix = append(prefix, "-u", box.TraceAs)
 	}
 	return append(prefix, flags...)
+}
+
+// untraced runs sbx as the one who is traced in the other runs, and leaves it
+// alone.
+func untraced(box sbxtest.Sandbox) []string {
+	if box.TraceAs == "" {
+		return nil
+	}
+	return strace(box, "-o", os.DevNull, "-e", "trace=none")
 }
 
 // countCalls runs sbx once under strace and returns, for each stage call, the

@@ -82,8 +82,8 @@ func OrdinaryUser() Requirement {
 // of scripts/test has none, or an older one: his tests are compiled for him.
 func GoCommand() Requirement {
 	return Requirement{Text: goText, Missing: func() string {
-		if out, err := exec.Command("go", "list", ".").CombinedOutput(); err != nil {
-			return fmt.Sprintf("%v: %s", err, strings.TrimSpace(string(out)))
+		if err := exec.Command("go", "list", ".").Run(); err != nil {
+			return fmt.Sprintf("go list: %v", err)
 		}
 		return ""
 	}}
