@@ -106,6 +106,7 @@ func TestForbiddenDependencies(t *testing.T) {
 var directDependencies = map[string]string{
 	"github.com/alecthomas/kong":      "the command line",
 	"github.com/docker/go-units":      "sizes and ulimits as docker writes them",
+	"github.com/godbus/dbus/v5":       "the other end of the exchange with the service manager, in tests only",
 	"github.com/moby/sys/mountinfo":   "reading mount tables",
 	"github.com/rogpeppe/go-internal": "testscript, in tests only",
 	"golang.org/x/sys":                "system calls",
