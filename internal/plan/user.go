@@ -51,7 +51,7 @@ func parseUser(arg string, passwd, group []byte) (User, error) {
 			if len(fields) < 3 {
 				return User{}, misuse("--user %q: the image has no group %q", arg, groupName)
 			}
-			if gid, _, err = number(arg, fields[2]); err != nil {
+			if gid, err = listed(arg, fields[2]); err != nil {
 				return User{}, err
 			}
 		}
@@ -78,10 +78,10 @@ func lookupUser(arg, name string, passwd []byte) (User, error) {
 		return User{}, misuse("--user %q: the image has no user %q", arg, name)
 	}
 	u := User{Name: fields[0], Home: fields[5], Listed: true}
-	if u.UID, _, err = number(arg, fields[2]); err != nil {
+	if u.UID, err = listed(arg, fields[2]); err != nil {
 		return User{}, err
 	}
-	if u.GID, _, err = number(arg, fields[3]); err != nil {
+	if u.GID, err = listed(arg, fields[3]); err != nil {
 		return User{}, err
 	}
 	if !strings.HasPrefix(u.Home, "/") {
@@ -90,11 +90,23 @@ func lookupUser(arg, name string, passwd []byte) (User, error) {
 	return u, nil
 }
 
+// listed reads an id that the image's own file gives. Whatever else stands there
+// is an error, and not 0.
+func listed(arg, s string) (uint32, error) {
+	id, ok, err := number(arg, s)
+	if err == nil && !ok {
+		err = misuse("--user %q: the image lists it with the number %q, which is none", arg, s)
+	}
+	return id, err
+}
+
 // number reads an id: digits only, in range. Anything else is not a number,
 // unless it looks like one that went wrong.
 func number(arg, s string) (id uint32, ok bool, err error) {
-	digits := strings.Trim(s, "0123456789") == ""
-	if !digits {
+	if s == "" {
+		return 0, false, nil
+	}
+	if strings.Trim(s, "0123456789") != "" {
 		if c := s[0]; c == '-' || c == '+' || '0' <= c && c <= '9' {
 			return 0, false, misuse("--user %q: %q is neither a number nor a name", arg, s)
 		}
