@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"os"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -47,7 +48,8 @@ func exitStatus(err error) int {
 // hinted is the error's text with the next step where one is known that depends
 // on the command line rather than on where the error arose.
 func hinted(err error) string {
-	text := err.Error()
+	// Joined errors stand on lines of their own; a message has one.
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
 	var interp *rootfs.MissingInterpreter
 	if errors.As(err, &interp) && interp.HostPath != "" {
 		text += "; this host has it: add --image host"
