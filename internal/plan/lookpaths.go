@@ -49,7 +49,7 @@ func (l *look) share(sh Share, tainted []string) (Shared, error) {
 			shared.Notes = append(shared.Notes, fmt.Sprintf("%s %s shows the socket %s: the program can talk to what listens there", sh.Flag(), sh.Source, socket))
 		}
 	}
-	if !sh.Write || !src.Directory || checkShare(shared, l.facts.Caller) != nil {
+	if !sh.Write || !src.Directory || checkShare(shared, l.facts.Caller, l.facts.Store) != nil {
 		return shared, nil
 	}
 	guarded, err := mounts.Guard(src.Path, shared.Target)

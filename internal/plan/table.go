@@ -102,7 +102,7 @@ func askedMounts(s Spec, f Facts, p *Plan) ([]mounts.Mount, error) {
 		if err := checkTarget(sh.Flag(), sh.Target); err != nil {
 			return nil, err
 		}
-		if err := checkShare(sh, f.Caller); err != nil {
+		if err := checkShare(sh, f.Caller, f.Store); err != nil {
 			return nil, err
 		}
 		list = append(list, mounts.Mount{
@@ -130,7 +130,7 @@ func askedMounts(s Spec, f Facts, p *Plan) ([]mounts.Mount, error) {
 
 // checkShare refuses to hand over everything the user has: a program that can
 // write to the whole home owns the account.
-func checkShare(sh Shared, c Caller) error {
+func checkShare(sh Shared, c Caller, store string) error {
 	if !sh.Write {
 		return nil
 	}
@@ -139,6 +139,10 @@ func checkShare(sh Shared, c Caller) error {
 	}
 	if c.Home != "" && under(path.Clean(c.Home), sh.Resolved) {
 		return misuse("--rw %s: your whole home is never shared read-write; name the directory that the program is to change", sh.Source)
+	}
+	// Later runs trust the images in it.
+	if store != "" && (under(store, sh.Resolved) || under(sh.Resolved, store)) {
+		return misuse("--rw %s: sbx keeps the images and other sandboxes in %s, which no program may change", sh.Source, store)
 	}
 	return nil
 }
