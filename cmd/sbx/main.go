@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/initproc"
 	"github.com/sbx-run/sbx/internal/launch"
@@ -98,6 +99,9 @@ func Run(args []string, stdout, stderr io.Writer) (status int) {
 			panic(r)
 		}
 	}()
+	// Under a umask that takes rights from the owner himself sbx could not enter
+	// the directories that it makes.
+	unix.Umask(unix.Umask(0) &^ 0o700)
 	begun := foresee(args)
 	if begun != nil {
 		defer begun.Abandon()
