@@ -145,11 +145,28 @@ func TestDecideUser(t *testing.T) {
 		uid, gid uint32
 		err      bool
 	}{
-		{"1", 1, 1, false}, {"001", 1, 1, false}, {"0", 0, 0, false}, {"33", 33, 33, false},
-		{"web", 33, 33, false}, {"web:staff", 33, 50, false}, {"1:2", 1, 2, false}, {"4294967294", 4294967294, 4294967294, false},
-		{"4294967295", 0, 0, true}, {"4294967296", 0, 0, true}, {"99999999999999999999", 0, 0, true},
-		{"-1", 0, 0, true}, {"+1", 0, 0, true}, {"0x0", 0, 0, true}, {"1:", 0, 0, true}, {":1", 0, 0, true}, {"", 0, 0, true},
-		{"nosuch", 0, 0, true}, {"web:nosuch", 0, 0, true}, {"bad", 0, 0, true}, {"#x", 0, 0, true}, {"1e3", 0, 0, true},
+		{"1", 1, 1, false},
+		{"001", 1, 1, false},
+		{"0", 0, 0, false},
+		{"33", 33, 33, false},
+		{"web", 33, 33, false},
+		{"web:staff", 33, 50, false},
+		{"1:2", 1, 2, false},
+		{"4294967294", 4294967294, 4294967294, false},
+		{"4294967295", 0, 0, true},
+		{"4294967296", 0, 0, true},
+		{"99999999999999999999", 0, 0, true},
+		{"-1", 0, 0, true},
+		{"+1", 0, 0, true},
+		{"0x0", 0, 0, true},
+		{"1:", 0, 0, true},
+		{":1", 0, 0, true},
+		{"", 0, 0, true},
+		{"nosuch", 0, 0, true},
+		{"web:nosuch", 0, 0, true},
+		{"bad", 0, 0, true},
+		{"#x", 0, 0, true},
+		{"1e3", 0, 0, true},
 	} {
 		u, err := parseUser(c.arg, passwd, group)
 		if (err != nil) != c.err {

@@ -242,7 +242,7 @@ func (l *look) environment() error {
 	if err != nil {
 		return err
 	}
-	if p := l.spec.Seccomp; p != "" && p != "default" && p != "strict" && p != "off" {
+	if p := l.spec.Seccomp; p != "" && isFile(p) {
 		if l.facts.SeccompFile, err = readSmall(p); err != nil {
 			return misuse("--seccomp %s: %v; the names are default, strict and off, anything else is a file", p, err)
 		}

@@ -1,10 +1,12 @@
 package plan
 
 import (
+	"bytes"
 	"path"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sbx-run/sbx/internal/seccomp"
 	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/userns"
 )
@@ -14,19 +16,39 @@ import (
 // is mapped. What is absent from docker's default set is absent on purpose:
 // NET_RAW (packet sockets, ping sockets do without), MKNOD (refused by the
 // kernel anyway), AUDIT_WRITE, SETPCAP.
-func fakeRootCapabilities() []int {
-	return []int{
-		unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_FOWNER, unix.CAP_FSETID,
-		unix.CAP_SETUID, unix.CAP_SETGID, unix.CAP_SETFCAP, unix.CAP_KILL,
-		unix.CAP_NET_BIND_SERVICE, unix.CAP_SYS_CHROOT,
+func fakeRootCapabilities() []capability {
+	return []capability{
+		{unix.CAP_CHOWN, "CAP_CHOWN"},
+		{unix.CAP_DAC_OVERRIDE, "CAP_DAC_OVERRIDE"},
+		{unix.CAP_FOWNER, "CAP_FOWNER"},
+		{unix.CAP_FSETID, "CAP_FSETID"},
+		{unix.CAP_SETUID, "CAP_SETUID"},
+		{unix.CAP_SETGID, "CAP_SETGID"},
+		{unix.CAP_SETFCAP, "CAP_SETFCAP"},
+		{unix.CAP_KILL, "CAP_KILL"},
+		{unix.CAP_NET_BIND_SERVICE, "CAP_NET_BIND_SERVICE"},
+		{unix.CAP_SYS_CHROOT, "CAP_SYS_CHROOT"},
 	}
+}
+
+// capability has the name for profiles in the OCI format.
+type capability struct {
+	number int
+	name   string
+}
+
+// isFile tells a profile's path from the names of the built-in ones.
+func isFile(profile string) bool {
+	return profile != "default" && profile != "strict" && profile != "off"
 }
 
 // process says how the payload is executed.
 func process(s Spec, f Facts, p *Plan) (Process, error) {
 	pids := s.Limits.Pids
 	if p.Cgroup.Use {
-		pids = p.Cgroup.Limits.Pids
+		// pid 1's threads count against RLIMIT_NPROC as well, in the namespace
+		// above, and the kernel looks at it first.
+		pids = p.Cgroup.Limits.Pids + OwnThreads
 	}
 	limits, err := rlimits(s.Ulimits, pids, f.HardLimits)
 	if err != nil {
@@ -42,6 +64,11 @@ func process(s Spec, f Facts, p *Plan) (Process, error) {
 	if proc.Seccomp.Profile == "" {
 		proc.Seccomp.Profile = "default"
 	}
+	if isFile(proc.Seccomp.Profile) {
+		if _, err := seccomp.ParseOCI(bytes.NewReader(f.SeccompFile)); err != nil {
+			return Process{}, misuse("--seccomp %s: %v", s.Seccomp, err)
+		}
+	}
 	if s.Workdir != "" {
 		proc.Dir = path.Clean(s.Workdir)
 	}
@@ -49,7 +76,10 @@ func process(s Spec, f Facts, p *Plan) (Process, error) {
 		// Only where the fake root is nobody outside: with a directory shared
 		// read-write its set-user-ID files would be the caller's (SECURITY J3).
 		proc.Seccomp.Fakeroot = p.Identity.Mode == userns.NoMap
-		proc.Capabilities = fakeRootCapabilities()
+		for _, c := range fakeRootCapabilities() {
+			proc.Capabilities = append(proc.Capabilities, c.number)
+			proc.Seccomp.Capabilities = append(proc.Seccomp.Capabilities, c.name)
+		}
 	}
 	if f.Kernel.LandlockABI >= minLandlockABI {
 		proc.LandlockABI = f.Kernel.LandlockABI
