@@ -98,9 +98,9 @@ func askedControllers(l LimitSpec) []string {
 }
 
 // OwnThreads is added to the limit of processes for pid 1's threads, which count
-// in the cgroup like all others. RLIMIT_NPROC gets the same, so that where there
-// is a cgroup it is the cgroup that refuses: the kernel counts only that, and
-// the closing line can tell.
+// in the cgroup like all others. RLIMIT_NPROC gets more, so that where there is a
+// cgroup it is the cgroup that refuses: the kernel counts only that, and the
+// closing line can tell.
 const OwnThreads = 16
 
 // limitsOf adds the defaults: half of the memory, no swap, 512 processes.
