@@ -140,7 +140,7 @@ const noStage = -1
 
 // report tells the supervisor which stage failed and with which errno.
 func (p *process) report(stage int, err error) {
-	m := plan.Message{Op: plan.MsgFailed, Stage: stage, Text: err.Error()}
+	m := plan.Message{Op: plan.MsgFailed, Stage: stage, Text: shorten(err.Error())}
 	var errno unix.Errno
 	if errors.As(err, &errno) {
 		m.Errno = int(errno)
@@ -150,6 +150,18 @@ func (p *process) report(stage int, err error) {
 		m.NotFound, m.NotRunnable = run.notFound, !run.notFound
 	}
 	p.send(m)
+}
+
+// maxText bounds the text of an error, which may hold an argument of 128 KiB: a
+// packet has to take it.
+const maxText = 8 << 10
+
+// shorten takes the middle out of a long text; the errno's stands at the end.
+func shorten(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return text[:maxText/2] + " … " + text[len(text)-maxText/2:]
 }
 
 // send gives up when the supervisor is gone: pid 1 is about to be killed.
