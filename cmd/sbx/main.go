@@ -106,16 +106,12 @@ func Run(args []string, stdout, stderr io.Writer) (status int) {
 	if begun != nil {
 		defer begun.Abandon()
 	}
-	parser, err := kong.New(grammar(args),
-		kong.Name("sbx"),
-		kong.Description("Run a program you do not trust, without being root and without trusting it with your files."),
-		kong.UsageOnError(),
-		kong.Writers(stdout, stderr),
-		kong.Exit(func(code int) { panic(exited{code}) }),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
-		kong.Vars{"layers": layerWords()},
-		kong.KindMapper(reflect.String, kong.MapperFunc(word)),
-	)
+	if len(args) > 0 && args[0] == "run" {
+		if c, ok := plainRun(args[1:]); ok {
+			return s.status(c.Run(s, begun))
+		}
+	}
+	parser, err := newParser(grammar(args), s)
 	if err != nil {
 		return s.fail(fmt.Errorf("read the command line's own description: %w (please report this)", err))
 	}
@@ -126,15 +122,33 @@ func Run(args []string, stdout, stderr io.Writer) (status int) {
 	if err != nil {
 		return s.fail(fmt.Errorf("%w; see sbx --help", err))
 	}
-	err = ctx.Run(s, begun)
+	return s.status(ctx.Run(s, begun))
+}
+
+func newParser(grammar any, s streams) (*kong.Kong, error) {
+	return kong.New(grammar, //nolint:wrapcheck // the caller says what for
+		kong.Name("sbx"),
+		kong.Description("Run a program you do not trust, without being root and without trusting it with your files."),
+		kong.UsageOnError(),
+		kong.Writers(s.out, s.err),
+		kong.Exit(func(code int) { panic(exited{code}) }),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
+		kong.Vars{"layers": layerWords()},
+		kong.KindMapper(reflect.String, kong.MapperFunc(word)),
+	)
+}
+
+// status is the exit status for how a command ended, and says why if nobody has.
+func (s streams) status(err error) int {
 	var code statusError
-	if errors.As(err, &code) {
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &code):
 		return int(code)
-	}
-	if err != nil {
+	default:
 		return s.fail(err)
 	}
-	return 0
 }
 
 // statusError is an exit status that has been explained already, or is the
