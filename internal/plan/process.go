@@ -69,6 +69,9 @@ func process(s Spec, f Facts, p *Plan) (Process, error) {
 			return Process{}, misuse("--seccomp %s: %v", s.Seccomp, err)
 		}
 	}
+	if !f.Kernel.Seccomp {
+		proc.Seccomp = Seccomp{Profile: "off"} // refused, unless --allow-degraded says so
+	}
 	if s.Workdir != "" {
 		proc.Dir = path.Clean(s.Workdir)
 	}
