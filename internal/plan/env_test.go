@@ -100,27 +100,37 @@ func TestEnvironmentOfTheRun(t *testing.T) {
 		want  []string
 	}{
 		{
-			"the sandbox's own", Spec{}, Facts{}, false,
+			"the sandbox's own",
+			Spec{},
+			Facts{},
+			false,
 			[]string{"HOME=/var/www", "HOSTNAME=sbx", "LOGNAME=web", "PATH=" + defaultPath, "SHELL=/bin/sh", "USER=web"},
 		},
 		{
-			"a terminal has a size and a type", Spec{Hostname: "h"},
-			Facts{Environ: map[string]string{"LINES": "9", "COLUMNS": "8"}, Image: Image{Shell: "/bin/bash"}}, true,
+			"a terminal has a size and a type",
+			Spec{Hostname: "h"},
+			Facts{Environ: map[string]string{"LINES": "9", "COLUMNS": "8"}, Image: Image{Shell: "/bin/bash"}},
+			true,
 			[]string{
 				"COLUMNS=8", "HOME=/var/www", "HOSTNAME=h", "LINES=9", "LOGNAME=web", "PATH=" + defaultPath,
 				"SHELL=/bin/bash", "TERM=xterm", "USER=web",
 			},
 		},
 		{
-			"without one it has neither", Spec{Image: ImageHost},
-			Facts{Environ: map[string]string{"LINES": "9", "TERM": "screen", "LANG": "de_DE.UTF-8"}}, false,
+			"without one it has neither",
+			Spec{Image: ImageHost},
+			Facts{Environ: map[string]string{"LINES": "9", "TERM": "screen", "LANG": "de_DE.UTF-8"}},
+			false,
 			[]string{
 				"HOME=/var/www", "HOSTNAME=sbx", "LANG=de_DE.UTF-8", "LOGNAME=web", "PATH=" + defaultPath,
 				"SHELL=/bin/sh", "TERM=screen", "USER=web",
 			},
 		},
 		{
-			"asked for wins, the last one", Spec{}, Facts{AskedEnv: []string{"HOME=/a", "HOME=/b", "USER=", "PATH=/p"}}, false,
+			"asked for wins, the last one",
+			Spec{},
+			Facts{AskedEnv: []string{"HOME=/a", "HOME=/b", "USER=", "PATH=/p"}},
+			false,
 			[]string{"HOME=/b", "HOSTNAME=sbx", "LOGNAME=web", "PATH=/p", "SHELL=/bin/sh", "USER="},
 		},
 	} {

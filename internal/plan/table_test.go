@@ -38,12 +38,29 @@ func mountAt(t *testing.T, p *Plan, target string) mounts.Mount {
 
 func TestTargets(t *testing.T) {
 	for _, c := range []struct{ target, want string }{
-		{"/data", ""}, {"/box", ""}, {"/home/sbx/x", ""}, {"/etc/x", ""}, {"/tmp", ""}, {"/dev/shm", ""}, {"/procx", ""}, {"/a/../b", ""},
-		{"data", "absolute"}, {"", "absolute"}, {"./x", "absolute"},
-		{"/", "/ itself"}, {"/..", "/ itself"}, {"//", "/ itself"},
-		{"/proc", "makes itself"}, {"/proc/1", "makes itself"}, {"/x/../proc/self", "makes itself"},
-		{"/dev", "makes itself"}, {"/dev/null", "makes itself"}, {"/dev/pts", "makes itself"}, {"/dev/shm/x", "makes itself"},
-		{"/sys", "makes itself"}, {"/sys/fs/cgroup", "makes itself"},
+		{"/data", ""},
+		{"/box", ""},
+		{"/home/sbx/x", ""},
+		{"/etc/x", ""},
+		{"/tmp", ""},
+		{"/dev/shm", ""},
+		{"/procx", ""},
+		{"/a/../b", ""},
+		{"data", "absolute"},
+		{"", "absolute"},
+		{"./x", "absolute"},
+		{"/", "/ itself"},
+		{"/..", "/ itself"},
+		{"//", "/ itself"},
+		{"/proc", "makes itself"},
+		{"/proc/1", "makes itself"},
+		{"/x/../proc/self", "makes itself"},
+		{"/dev", "makes itself"},
+		{"/dev/null", "makes itself"},
+		{"/dev/pts", "makes itself"},
+		{"/dev/shm/x", "makes itself"},
+		{"/sys", "makes itself"},
+		{"/sys/fs/cgroup", "makes itself"},
 	} {
 		err := checkTarget("--ro", c.target)
 		switch {
