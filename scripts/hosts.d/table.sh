@@ -1,0 +1,37 @@
+# shellcheck shell=bash
+# Reads the table: lines "key value", a row begins with "host". A key that is repeated adds a line to its value.
+
+declare -a row_names
+declare -A row_fields
+
+load_table() {
+	local key value known=' host guest as session boot setup run status expect doctor '
+	row_names=()
+	row_fields=()
+	while read -r key value; do
+		[[ -n $key && $key != '#'* ]] || continue
+		[[ $known == *" $key "* ]] || { echo "hosts: the table has no key $key" >&2; exit 2; }
+		if [[ $key == host ]]; then
+			row_names+=("$value")
+			continue
+		fi
+		local at="$((${#row_names[@]} - 1)).$key"
+		row_fields[$at]=${row_fields[$at]+${row_fields[$at]}$'\n'}$value
+	done <"$1"
+}
+
+# field ROW KEY [DEFAULT]
+field() {
+	printf '%s' "${row_fields[$1.$2]-${3-}}"
+}
+
+# matching_rows PATTERN… prints the numbers of the rows whose names match one of the shell patterns; all without any.
+matching_rows() {
+	local number pattern
+	for number in "${!row_names[@]}"; do
+		for pattern in "${@:-*}"; do
+			# shellcheck disable=SC2053 # a pattern is what it is
+			[[ ${row_names[number]} != $pattern ]] || { echo "$number"; break; }
+		done
+	done
+}
