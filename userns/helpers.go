@@ -177,8 +177,8 @@ func (h Helpers) Write(pid int, uid, gid Map) error {
 	}
 	defer target.close()
 
-	users := startHelper(mapTimeout, h.NewUIDMap, helperArgs(pid, uid)...)
-	groups := startHelper(mapTimeout, h.NewGIDMap, helperArgs(pid, gid)...)
+	users := startMapHelper(mapTimeout, h.NewUIDMap, helperArgs(pid, uid)...)
+	groups := startMapHelper(mapTimeout, h.NewGIDMap, helperArgs(pid, gid)...)
 	err = errors.Join(users.wait(), groups.wait())
 	if gone := checkChild(pid); gone != nil {
 		return errors.Join(gone, err)

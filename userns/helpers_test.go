@@ -115,7 +115,21 @@ func TestFileCapability(t *testing.T) {
 	}
 }
 
+// starters are the two ways to start a helper, which have the same manners.
+func starters() map[string]func(timeout time.Duration, path string) error {
+	return map[string]func(time.Duration, string) error{
+		"for its answer": func(timeout time.Duration, path string) error { return startHelper(timeout, path).wait() },
+		"for its deed":   func(timeout time.Duration, path string) error { return startMapHelper(timeout, path).wait() },
+	}
+}
+
 func TestStartHelper(t *testing.T) {
+	for how, start := range starters() {
+		t.Run(how, func(t *testing.T) { testStartHelper(t, start) })
+	}
+}
+
+func testStartHelper(t *testing.T, start func(time.Duration, string) error) {
 	for _, test := range []struct {
 		name, script string
 		want         string
@@ -130,7 +144,7 @@ func TestStartHelper(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv("LD_PRELOAD_TEST", "x")
 			path := put(t, "helper", 0o755, test.script)
-			err := startHelper(10*time.Second, path).wait()
+			err := start(10*time.Second, path)
 			if test.want == "" {
 				if err != nil {
 					t.Error(err)
@@ -151,16 +165,19 @@ func TestStartHelper(t *testing.T) {
 
 func TestStartHelperTimeout(t *testing.T) {
 	path := put(t, "helper", 0o755, "exec sleep 100")
-	begun := time.Now()
-	if err := startHelper(50*time.Millisecond, path).wait(); err == nil || time.Since(begun) > 5*time.Second {
-		t.Errorf("after %v: %v", time.Since(begun), err)
+	for how, start := range starters() {
+		begun := time.Now()
+		if err := start(50*time.Millisecond, path); err == nil || time.Since(begun) > 5*time.Second {
+			t.Errorf("%s: after %v: %v", how, time.Since(begun), err)
+		}
 	}
 }
 
 func TestStartHelperMissing(t *testing.T) {
-	err := startHelper(time.Second, "/nonexistent/newuidmap").wait()
-	if !errors.Is(err, unix.ENOENT) {
-		t.Errorf("got %v", err)
+	for how, start := range starters() {
+		if err := start(time.Second, "/nonexistent/newuidmap"); !errors.Is(err, unix.ENOENT) {
+			t.Errorf("%s: got %v", how, err)
+		}
 	}
 }
 

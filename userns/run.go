@@ -51,13 +51,16 @@ type helperRun struct {
 	err            error
 }
 
-// startHelper starts the program and does not wait. Privileged code must not depend
-// on the caller's environment or directory, so it gets neither; LC_ALL makes its
-// messages the ones its documentation knows. Stdin is /dev/null.
+// helperEnv is the environment of every helper. Privileged code must not depend on
+// the caller's environment or directory, so it gets neither; LC_ALL makes its
+// messages the ones its documentation knows.
+func helperEnv() []string { return []string{"LC_ALL=C", "PATH=/usr/bin:/bin"} }
+
+// startHelper starts the program and does not wait. Stdin is /dev/null.
 func startHelper(timeout time.Duration, path string, args ...string) *helperRun {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	run := &helperRun{cmd: exec.CommandContext(ctx, path, args...), cancel: cancel}
-	run.cmd.Env = []string{"LC_ALL=C", "PATH=/usr/bin:/bin"}
+	run.cmd.Env = helperEnv()
 	run.cmd.Dir = "/"
 	run.cmd.Stdout = &run.stdout
 	run.cmd.Stderr = &run.stderr
