@@ -90,13 +90,21 @@ func runOnce(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Res
 
 func (r *run) do(begun *Beginning) error {
 	start := time.Now()
+	var err error
+	if r.init, err = begun.take(); err != nil {
+		return err
+	}
+	maps := make(chan error, 1)
+	go func() { maps <- r.init.writeMaps(r.plan.Identity) }()
+	// Not earlier: the maps need not wait for the threads that this starts, and
+	// so far a signal that ends sbx ends all there is.
 	signals := catchSignals()
 	defer signals.stop()
-	if err := r.start(begun); err != nil {
+	if err := r.start(maps); err != nil {
 		return err
 	}
 	stop := r.observe(r.init.process.Pid)
-	err := r.watch(signals)
+	err = r.watch(signals)
 	stop()
 	r.result.Wall = time.Since(start)
 	if r.exited && r.group == nil && !r.account {
@@ -116,15 +124,10 @@ func (r *run) do(begun *Beginning) error {
 	return err
 }
 
-// start has the id maps written, which takes two other programs, while it does
-// the rest of the host's stages, and then lets pid 1 go.
-func (r *run) start(begun *Beginning) (err error) {
-	if r.init, err = begun.take(); err != nil {
-		return err
-	}
-	maps := make(chan error, 1)
-	go func() { maps <- r.init.writeMaps(r.plan.Identity) }()
-	err = r.prepare()
+// start does the rest of the host's stages while the id maps are written, which
+// takes two other programs, and then lets pid 1 go.
+func (r *run) start(maps <-chan error) error {
+	err := r.prepare()
 	if mapErr := <-maps; err == nil {
 		err = mapErr
 	}
