@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // me returns the caller's ids and subordinate ranges, and skips where root runs the
@@ -201,6 +203,10 @@ func TestHelpersWriteToDyingChild(t *testing.T) {
 		killed := make(chan error, 1)
 		if round == 0 {
 			killed <- kill()
+			// The signal is sent; that the child has died is another thing.
+			if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+				t.Fatal(err)
+			}
 		} else {
 			go func() { killed <- kill() }()
 		}
