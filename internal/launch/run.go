@@ -119,9 +119,21 @@ func (r *run) do(begun *Beginning) error {
 	if r.relay != nil {
 		err = errors.Join(err, r.relay.close())
 	}
-	err = errors.Join(err, r.streams.finish())
+	err = errors.Join(err, r.streams.finish(signals.c, r.patience()))
 	r.result.LastErr = r.streams.tap.Bytes()
 	return err
+}
+
+// patience is how long the last output may take, 0 for as long as it takes.
+func (r *run) patience() time.Duration {
+	switch left := r.plan.Process.Timeout - r.result.Wall; {
+	case r.result.TimedOut, r.result.Killed, r.result.Over != "":
+		return drainTime
+	case r.plan.Process.Timeout > 0:
+		return max(left, drainTime)
+	default:
+		return 0
+	}
 }
 
 // start does the rest of the host's stages while the id maps are written, which

@@ -36,7 +36,7 @@ type streams struct {
 }
 
 // drainTime is how long the last output may take to get where it goes, once
-// nothing is alive any more that could add to it.
+// everything was killed.
 const drainTime = 5 * time.Second
 
 func openStreams(p *plan.Plan, kinds [3]plan.Stream) (*streams, error) {
@@ -163,17 +163,36 @@ func (s *streams) started() {
 	}
 }
 
-// finish waits for the last output. Standard input may have more to say to
-// nobody: it is not waited for.
-func (s *streams) finish() error {
-	timer := time.AfterFunc(drainTime, s.cancel)
-	defer timer.Stop()
+// finish waits for the last output, for as long as limit says, 0 for ever: a
+// reader that takes its time (`sbx run make 2>&1 | less`) gets everything, as he
+// would without sbx. A signal ends the wait. Standard input may have more to say
+// to nobody: it is not waited for.
+func (s *streams) finish(signals <-chan os.Signal, limit time.Duration) error {
 	defer s.cancel()
+	var late <-chan time.Time
+	if limit > 0 {
+		late = time.After(limit)
+	}
 	var errs error
-	for range s.relays {
-		errs = errors.Join(errs, <-s.errs)
+	for left := len(s.relays); left > 0; {
+		select {
+		case err := <-s.errs:
+			errs = errors.Join(errs, err)
+			left--
+		case <-late:
+			s.cancel()
+		case sig := <-signals:
+			if ends(sig) {
+				s.cancel()
+			}
+		}
 	}
 	return errs
+}
+
+// ends tells the signals that mean to end a program.
+func ends(s os.Signal) bool {
+	return s == unix.SIGINT || s == unix.SIGTERM || s == unix.SIGHUP || s == unix.SIGQUIT
 }
 
 func (s *streams) close() { s.null.Close() }

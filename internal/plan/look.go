@@ -212,7 +212,11 @@ func lookStream(fd int) Stream {
 	s := Stream{Kind: StreamDevice, Dev: st.Dev, Ino: st.Ino}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFIFO:
-		s.Kind = StreamPipe
+		// One with a name is a file of the host's, with a mode of its own.
+		var fs unix.Statfs_t
+		if unix.Fstatfs(fd, &fs) == nil && fs.Type == unix.PIPEFS_MAGIC {
+			s.Kind = StreamPipe
+		}
 	case unix.S_IFSOCK:
 		s.Kind = StreamSocket
 	case unix.S_IFREG:
