@@ -64,7 +64,6 @@ func TestTerminal(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			term := sbxtest.StartOnTerminal(t, box.Command(t, append([]string{"run"}, test.args...)...), 91, 37)
-			before := term.Settings(t)
 			if test.during != nil {
 				test.during(t, term)
 			}
@@ -72,7 +71,7 @@ func TestTerminal(t *testing.T) {
 			if status != test.status || !strings.Contains(output, test.shows) {
 				t.Errorf("status %d, want %d; shown\n%q", status, test.status, output)
 			}
-			if after := term.Settings(t); after != before {
+			if before, after := term.Initial(), term.Settings(t); after != before {
 				t.Errorf("the terminal's settings changed: %+v, before %+v", after, before)
 			}
 		})
@@ -109,7 +108,6 @@ func TestTerminalAfterSignal(t *testing.T) {
 	box := sbxtest.New(t)
 	cmd := box.Command(t, "run", "sh", "-c", "stty raw -echo; echo ready; sleep 60")
 	term := sbxtest.StartOnTerminal(t, cmd, 80, 24)
-	before := term.Settings(t)
 	term.Expect(t, "ready")
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -117,7 +115,7 @@ func TestTerminalAfterSignal(t *testing.T) {
 	if status, output := term.Wait(t); status != 143 {
 		t.Errorf("status %d; shown %q", status, output)
 	}
-	if after := term.Settings(t); after != before {
+	if before, after := term.Initial(), term.Settings(t); after != before {
 		t.Errorf("the terminal's settings changed: %+v, before %+v", after, before)
 	}
 }

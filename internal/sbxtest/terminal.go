@@ -20,6 +20,7 @@ import (
 type Terminal struct {
 	master, slave *os.File
 	cmd           *exec.Cmd
+	initial       unix.Termios
 	mu            sync.Mutex
 	output        bytes.Buffer
 	read          chan struct{}
@@ -35,6 +36,7 @@ func StartOnTerminal(t testing.TB, cmd *exec.Cmd, columns, rows uint16) *Termina
 		t.Fatal(err)
 	}
 	term.Resize(t, columns, rows)
+	term.initial = term.Settings(t)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = term.slave, term.slave, term.slave
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
@@ -104,7 +106,10 @@ func (term *Terminal) Resize(t testing.TB, columns, rows uint16) {
 	}
 }
 
-// Settings are the terminal's modes, as a value that can be compared.
+// Initial are the terminal's modes before the command was started.
+func (term *Terminal) Initial() unix.Termios { return term.initial }
+
+// Settings are the terminal's modes now, as a value that can be compared.
 func (term *Terminal) Settings(t testing.TB) unix.Termios {
 	t.Helper()
 	settings, err := unix.IoctlGetTermios(int(term.slave.Fd()), unix.TCGETS)
