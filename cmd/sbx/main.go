@@ -80,6 +80,20 @@ func foresee(args []string) *launch.Beginning {
 	return launch.Begin(false)
 }
 
+// leastFiles is what a run needs at once, and a reserve: sbx's own descriptors,
+// those of the id map helpers, the pipes and sockets between its processes.
+const leastFiles = 64
+
+// enoughFiles: with fewer, what fails is a matter of chance, and it may be the
+// Go runtime, which ends with a stack trace.
+func enoughFiles() error {
+	var limit unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur < leastFiles {
+		return fmt.Errorf("the limit of open files is %d (`ulimit -n`), and sbx needs %d", limit.Cur, leastFiles)
+	}
+	return nil
+}
+
 // streams are where a command writes; os.Stdout belongs to the sandboxed
 // program when there is one.
 type streams struct{ out, err io.Writer }
@@ -102,6 +116,9 @@ func Run(args []string, stdout, stderr io.Writer) (status int) {
 	// Under a umask that takes rights from the owner himself sbx could not enter
 	// the directories that it makes.
 	unix.Umask(unix.Umask(0) &^ 0o700)
+	if err := enoughFiles(); err != nil {
+		return s.fail(err)
+	}
 	begun := foresee(args)
 	if begun != nil {
 		defer begun.Abandon()

@@ -90,7 +90,11 @@ func (c *child) writeMaps(id plan.Identity) error {
 	if id.Direct {
 		return userns.WriteDirect(pid, id.Layout.SetupUID, id.Layout.SetupGID, id.Layout.DenySetgroups())
 	}
-	return id.Helpers.Write(pid, id.Layout.SetupUID, id.Layout.SetupGID)
+	if err := id.Helpers.Write(pid, id.Layout.SetupUID, id.Layout.SetupGID); err != nil {
+		// A container often leaves the helpers no right to do their work.
+		return fmt.Errorf("%w; --userns=single needs no helper, and makes the program act as you", err)
+	}
+	return nil
 }
 
 // release lets the child go on, with the descriptors it needs.

@@ -99,7 +99,31 @@ func (r *run) admit(pid int) error {
 	if r.group == nil {
 		return nil
 	}
-	return r.group.leaf.Add(pid)
+	err := r.group.leaf.Add(pid)
+	if errors.Is(err, unix.EACCES) {
+		// In a login session (su, ssh) pid 1 was born in the session's cgroup,
+		// which is root's. The supervisor has been taken from there by the
+		// service manager, and what it starts now is born on the right side.
+		return r.replace()
+	}
+	return err
+}
+
+// replace starts pid 1 anew, in the cgroup that the supervisor is in by now.
+func (r *run) replace() error {
+	begun := Begin(r.plan.HostNetwork)
+	r.undo.push(func() error { begun.Abandon(); return nil })
+	child, err := begun.take()
+	if err != nil {
+		return err
+	}
+	r.init.kill()
+	r.init.close()
+	r.init = child
+	if err := child.writeMaps(r.plan.Identity); err != nil {
+		return err
+	}
+	return r.group.leaf.Add(child.process.Pid)
 }
 
 // observe follows the usage until stop is called: peaks where the kernel keeps
