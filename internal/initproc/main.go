@@ -27,6 +27,7 @@ type process struct {
 	program int              // the program, when it is to be copied in
 	dir     int              // the sandbox's directory, a detached mount of it alone
 	slave   int              // the payload's terminal, -1 without
+	early   []plan.Message   // orders that came before there was a payload
 	sha256  string
 	copied  string // how the root was made
 	proc    int    // a procfs that the payload never sees

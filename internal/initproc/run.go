@@ -15,6 +15,7 @@ import (
 // else in the sandbox and empties the sandbox's directory.
 func (p *process) run() int {
 	last := len(p.stages) - 1
+	p.awaitTerminal()
 	pid, err := p.start()
 	if err != nil {
 		p.report(last, err)
@@ -67,21 +68,45 @@ func (p *process) letGo() error {
 // obey does what the supervisor says until the supervisor is gone, and then
 // ends the sandbox: the parent-death signal should have come first.
 func (p *process) obey(payload *atomic.Int64) {
+	for _, m := range p.early {
+		p.order(m, payload)
+	}
 	for {
 		m, _, err := p.conn.Receive()
 		if err != nil {
 			os.Exit(1)
 		}
-		switch m.Op {
-		case plan.MsgSignal:
-			// To the group, as a terminal would: a shell script and the
-			// program it waits for both get it.
-			if pid := int(payload.Load()); pid > 0 {
-				_ = unix.Kill(-pid, unix.Signal(m.Signal))
-			}
-		case plan.MsgKill:
-			_ = unix.Kill(-1, unix.SIGKILL)
+		p.order(m, payload)
+	}
+}
+
+// order carries out one order of the supervisor's.
+func (p *process) order(m plan.Message, payload *atomic.Int64) {
+	switch m.Op {
+	case plan.MsgSignal:
+		// To the group, as a terminal would: a shell script and the
+		// program it waits for both get it.
+		if pid := int(payload.Load()); pid > 0 {
+			_ = unix.Kill(-pid, unix.Signal(m.Signal))
 		}
+	case plan.MsgKill:
+		_ = unix.Kill(-1, unix.SIGKILL)
+	}
+}
+
+// awaitTerminal waits until the supervisor has given the terminal its size and
+// modes: a program may ask for them first of all. Orders that come earlier are
+// kept for the program.
+func (p *process) awaitTerminal() {
+	for p.slave >= 0 {
+		m, _, err := p.conn.Receive()
+		if err != nil {
+			os.Exit(1)
+		}
+		if m.Op == plan.MsgTerminal {
+			return
+		}
+		p.early = append(p.early, m)
 	}
 }
 

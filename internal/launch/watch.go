@@ -120,6 +120,9 @@ func (r *run) handle(m incoming) (done bool, err error) {
 	switch m.Op {
 	case plan.MsgTerminal:
 		r.relay, err = openTerminal(m.fds[0], r.plan.Process.RawTTY, r.hurry)
+		if err == nil {
+			err = r.init.conn.Send(plan.Message{Op: plan.MsgTerminal})
+		}
 		if err != nil {
 			r.init.kill()
 		}

@@ -15,6 +15,7 @@ import (
 //	    │   (clone)                            │
 //	    ├── go +fds ──────────────────────────►│ the id maps are written; the plan
 //	    │◄───────────────────── terminal +fd ──┤ the pty's master, with a terminal only
+//	    ├── terminal ────────────────────────►│ it has its size and modes
 //	    │◄────────── failed {stage, errno} ────┤ or
 //	    │◄────────────────── started {…} ──────┤ execve succeeded
 //	    ├── signal {n} ───────────────────────►│ to the payload's process group
