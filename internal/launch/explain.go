@@ -50,7 +50,7 @@ func permissionHint() string {
 	if inChroot() {
 		return "sbx runs in a chroot, where the kernel refuses user namespaces: start it from the real root"
 	}
-	return "the host, or the container that sbx runs in, forbids user namespaces: for docker and podman see --security-opt seccomp=unconfined"
+	return "the host, or the container, sandbox or chroot that sbx runs in, forbids user namespaces: for docker and podman see --security-opt seccomp=unconfined"
 }
 
 // appArmorHint is Ubuntu's restriction, since 23.10.
@@ -123,6 +123,9 @@ func stageError(p *plan.Plan, m plan.Message) error {
 		// The restricted user namespace of Ubuntu can be made and gives no
 		// rights, so what fails is the first step that needs one.
 		e.Hint = strings.TrimPrefix(appArmorHint(), ": ")
+	}
+	if e.Errno == unix.EROFS && strings.Contains(e.Text, "/proc/sys/") {
+		e.Hint = "/proc/sys is read-only, as is usual inside a container; start that container with --security-opt unmask=ALL (podman) or --security-opt systempaths=unconfined (docker)"
 	}
 	if e.Stage.Op == plan.OpRoot && p.Root.Bounded {
 		e.Hint = "--disk needs an overlay in a user namespace, which this kernel or file system does not give (Linux 5.11 or newer)"
