@@ -80,16 +80,21 @@ func foresee(args []string) *launch.Beginning {
 	return launch.Begin(false)
 }
 
-// leastFiles is what a run needs at once, and a reserve: sbx's own descriptors,
-// those of the id map helpers, the pipes and sockets between its processes.
-const leastFiles = 64
+// What a run needs at once, and a reserve: descriptors are sbx's own, those of the
+// id map helpers, pipes and sockets; processes are also the threads of three Go
+// programs.
+const leastFiles, leastProcesses = 64, 64
 
-// enoughFiles: with fewer, what fails is a matter of chance, and it may be the
+// enough: with lower limits, what fails is a matter of chance, and it may be the
 // Go runtime, which ends with a stack trace.
-func enoughFiles() error {
+func enough() error {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur < leastFiles {
 		return fmt.Errorf("the limit of open files is %d (`ulimit -n`), and sbx needs %d", limit.Cur, leastFiles)
+	}
+	// setrlimit(2): root is not bound by it.
+	if os.Geteuid() != 0 && unix.Getrlimit(unix.RLIMIT_NPROC, &limit) == nil && limit.Cur < leastProcesses {
+		return fmt.Errorf("the limit of processes is %d (`ulimit -u`), and sbx needs %d beside those that run already", limit.Cur, leastProcesses)
 	}
 	return nil
 }
@@ -116,7 +121,7 @@ func Run(args []string, stdout, stderr io.Writer) (status int) {
 	// Under a umask that takes rights from the owner himself sbx could not enter
 	// the directories that it makes.
 	unix.Umask(unix.Umask(0) &^ 0o700)
-	if err := enoughFiles(); err != nil {
+	if err := enough(); err != nil {
 		return s.fail(err)
 	}
 	begun := foresee(args)
