@@ -5,7 +5,7 @@ declare -a row_names
 declare -A row_fields
 
 load_table() {
-	local key value known=' host guest as session boot setup run status expect doctor '
+	local key value known=' host guest as session boot setup run status expect trace doctor '
 	row_names=()
 	row_fields=()
 	while read -r key value; do
