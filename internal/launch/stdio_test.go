@@ -1,0 +1,234 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/plan"
+)
+
+// Which of the caller's descriptors the program gets itself, and which are
+// relayed through a pipe.
+func TestWhatIsHandedOver(t *testing.T) {
+	stream := func(kind string, ino uint64) plan.Stream { return plan.Stream{Kind: kind, Dev: 1, Ino: ino} }
+	for _, c := range []struct {
+		name   string
+		kinds  [3]plan.Stream
+		change func(*plan.Process)
+		own    [3]bool // handed over
+		null   [3]bool
+		relays int
+		feed   bool
+	}{
+		{
+			"files never are: they could be opened again on the host's mount (B2)",
+			[3]plan.Stream{stream(plan.StreamFile, 1), stream(plan.StreamFile, 2), stream(plan.StreamFile, 3)},
+			nil,
+			[3]bool{},
+			[3]bool{},
+			2, true,
+		},
+		{
+			"nor are devices, the terminal among them",
+			[3]plan.Stream{stream(plan.StreamDevice, 1), stream(plan.StreamTTY, 2), stream(plan.StreamTTY, 3)},
+			nil,
+			[3]bool{},
+			[3]bool{},
+			2, true,
+		},
+		{
+			"sockets are, but stderr's last words are wanted",
+			[3]plan.Stream{stream(plan.StreamSocket, 1), stream(plan.StreamSocket, 2), stream(plan.StreamSocket, 3)},
+			nil,
+			[3]bool{true, true, false},
+			[3]bool{},
+			1, false,
+		},
+		{
+			"nobody reads what goes to /dev/null",
+			[3]plan.Stream{stream(plan.StreamNull, 1), stream(plan.StreamNull, 1), stream(plan.StreamNull, 1)},
+			nil,
+			[3]bool{true, false, true},
+			[3]bool{},
+			0, false,
+		},
+		{
+			"an input that is not passed on",
+			[3]plan.Stream{stream(plan.StreamTTY, 1), stream(plan.StreamSocket, 2), stream(plan.StreamNull, 3)},
+			func(p *plan.Process) { p.Stdin = false },
+			[3]bool{false, true, true},
+			[3]bool{true},
+			0, false,
+		},
+		{
+			"what is closed is never missing",
+			[3]plan.Stream{{Kind: plan.StreamClosed}, {Kind: plan.StreamSocket, Ino: 2}, {Kind: plan.StreamNull, Ino: 3}},
+			nil,
+			[3]bool{false, true, true},
+			[3]bool{true},
+			0, false,
+		},
+		{
+			"with a terminal of its own it gets none of them",
+			[3]plan.Stream{stream(plan.StreamTTY, 1), stream(plan.StreamTTY, 1), stream(plan.StreamFile, 2)},
+			func(p *plan.Process) { p.TTY = true },
+			[3]bool{},
+			[3]bool{true, true, true},
+			0, false,
+		},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := &plan.Plan{Process: plan.Process{Stdin: true}}
+			if c.change != nil {
+				c.change(&p.Process)
+			}
+			s, err := openStreams(p, c.kinds)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.close()
+			defer closeAll(s)
+			for fd, f := range s.files {
+				own := f == [3]*os.File{os.Stdin, os.Stdout, os.Stderr}[fd]
+				if own != c.own[fd] || (f == s.null) != c.null[fd] {
+					t.Errorf("%d is %s: own %t, null %t", fd, f.Name(), own, f == s.null)
+				}
+			}
+			if len(s.relays) != c.relays || (s.feed != nil) != c.feed {
+				t.Errorf("%d relays, input relayed: %t", len(s.relays), s.feed != nil)
+			}
+		})
+	}
+}
+
+// closeAll closes the pipes of streams that are never started.
+func closeAll(s *streams) {
+	for _, f := range s.ends {
+		f.Close()
+	}
+}
+
+// `>log 2>&1` is one pipe, so that the lines stay in their order.
+func TestOneTargetIsOnePipe(t *testing.T) {
+	same := plan.Stream{Kind: plan.StreamFile, Dev: 1, Ino: 9}
+	other := plan.Stream{Kind: plan.StreamFile, Dev: 2, Ino: 9}
+	for _, c := range []struct {
+		out, err plan.Stream
+		shared   bool
+	}{
+		{same, same, true},
+		{same, other, false},
+		{plan.Stream{Kind: plan.StreamClosed}, plan.Stream{Kind: plan.StreamClosed}, false},
+	} {
+		s, err := openStreams(&plan.Plan{}, [3]plan.Stream{{Kind: plan.StreamClosed}, c.out, c.err})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if shared := s.files[1] == s.files[2]; shared != c.shared {
+			t.Errorf("%+v and %+v share a pipe: %t", c.out, c.err, shared)
+		}
+		closeAll(s)
+		s.close()
+	}
+}
+
+// The pipes that sbx makes can be opened again by the program's user, and come
+// along into no other process.
+func TestOwnPipes(t *testing.T) {
+	s := &streams{}
+	r, w, err := s.pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	for _, f := range []*os.File{r, w} {
+		flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFD, 0)
+		if err != nil || flags&unix.FD_CLOEXEC == 0 {
+			t.Errorf("flags %d, %v", flags, err)
+		}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(w.Fd()), &st); err != nil || st.Mode&0o777 != 0o666 {
+		t.Errorf("mode %o, %v", st.Mode, err)
+	}
+}
+
+// running is streams with a relay that is stuck until its context ends.
+func running() *streams {
+	s := &streams{relays: []func(context.Context) error{func(ctx context.Context) error {
+		<-ctx.Done()
+		return errors.New("cut short")
+	}}}
+	s.started()
+	return s
+}
+
+func TestFinishEndsAtTheLimit(t *testing.T) {
+	if err := running().finish(nil, time.Millisecond); err == nil {
+		t.Error("the relay was not ended")
+	}
+}
+
+func TestFinishEndsAtASignal(t *testing.T) {
+	signals := make(chan os.Signal, 3)
+	signals <- unix.SIGWINCH // means nothing here
+	signals <- unix.SIGTERM
+	if err := running().finish(signals, 0); err == nil {
+		t.Error("the relay was not ended")
+	}
+	if len(signals) != 0 {
+		t.Error("the signal was not taken")
+	}
+}
+
+// A reader who takes his time gets everything.
+func TestFinishWaits(t *testing.T) {
+	release := make(chan struct{})
+	s := &streams{relays: []func(context.Context) error{func(ctx context.Context) error {
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}}}
+	s.started()
+	ended := make(chan error, 1)
+	go func() { ended <- s.finish(nil, 0) }()
+	select {
+	case err := <-ended:
+		t.Fatalf("it did not wait: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	close(release)
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPatience(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		result  Result
+		timeout time.Duration
+		want    time.Duration
+	}{
+		{"as long as it takes", Result{Wall: time.Hour}, 0, 0},
+		{"what is left of the time", Result{Wall: time.Second}, time.Minute, 59 * time.Second},
+		{"little is left", Result{Wall: time.Minute}, time.Minute, drainTime},
+		{"timed out", Result{TimedOut: true, Wall: time.Second}, time.Minute, drainTime},
+		{"killed", Result{Killed: true}, 0, drainTime},
+		{"over a limit", Result{Over: "x"}, 0, drainTime},
+	} {
+		r := &run{plan: &plan.Plan{Process: plan.Process{Timeout: c.timeout}}, result: c.result}
+		if got := r.patience(); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
