@@ -26,13 +26,14 @@ type streams struct {
 	null   *os.File
 	tap    console.Tap
 	rawTTY bool
-	// feed and relays, towards the payload and from it, are started once pid 1
-	// has its copies of files.
+	// relays, from the payload, are started once pid 1 has its copies of files,
+	// feed, towards it, once it runs.
 	feed   func(ctx context.Context) error
 	relays []func(ctx context.Context) error
 	ends   []*os.File // the payload's ends of our pipes
 	errs   chan error
 	cancel context.CancelFunc
+	flow   func() // starts feed
 }
 
 // drainTime is how long the last output may take to get where it goes, once
@@ -154,12 +155,18 @@ func (s *streams) started() {
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(context.Background())
 	s.errs = make(chan error, len(s.relays))
-	if s.feed != nil {
-		// Its error is the program's to notice: the input ends.
-		go func() { _ = s.feed(ctx) }()
-	}
+	// Its error is the program's to notice: the input ends.
+	s.flow = func() { go func() { _ = s.feed(ctx) }() }
 	for _, relay := range s.relays {
 		go func() { s.errs <- relay(ctx) }()
+	}
+}
+
+// feedProgram lets the input flow, once there is a program: what is read from a
+// file before that would be lost to a second try.
+func (s *streams) feedProgram() {
+	if s.feed != nil {
+		s.flow()
 	}
 }
 

@@ -232,3 +232,23 @@ func TestPatience(t *testing.T) {
 		}
 	}
 }
+
+// What is read from a file before there is a program is lost to a second try,
+// as it is made where no overlay can be had.
+func TestInputWaitsForTheProgram(t *testing.T) {
+	fed := make(chan struct{})
+	s := &streams{feed: func(context.Context) error { close(fed); return nil }}
+	s.started()
+	select {
+	case <-fed:
+		t.Fatal("the input flows before the program runs")
+	case <-time.After(10 * time.Millisecond):
+	}
+	s.feedProgram()
+	select {
+	case <-fed:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the input does not flow")
+	}
+	(&streams{}).feedProgram() // nothing to pass on
+}

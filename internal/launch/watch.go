@@ -128,6 +128,7 @@ func (r *run) handle(m incoming) (done bool, err error) {
 		}
 		return err != nil, err
 	case plan.MsgStarted:
+		r.streams.feedProgram()
 		r.result.SHA256, r.result.Copy = m.SHA256, m.Copy
 		if r.plan.Root.Keep {
 			r.result.Sandbox = r.plan.Root.Sandbox
