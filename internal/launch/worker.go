@@ -100,7 +100,26 @@ func (e *WorkerError) Unwrap() error {
 // BuildImage makes the image of the request, or waits for another process that
 // is making it.
 func BuildImage(id plan.Identity, req rootfs.ImageRequest, progress func(rootfs.Progress)) error {
-	return runWorker(id, plan.Job{Build: &req}, progress)
+	err := runWorker(id, plan.Job{Build: &req}, progress)
+	if (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)) && remote(req.Store) {
+		return fmt.Errorf("%w; the store is on a network file system, whose server takes no files of your subordinate ids: set XDG_DATA_HOME to a directory on a local disk", err)
+	}
+	return err
+}
+
+// remote tells whether a path is on a file system where a server decides who
+// may do what, and knows nothing of user namespaces.
+func remote(path string) bool {
+	var fs unix.Statfs_t
+	if unix.Statfs(path, &fs) != nil {
+		return false
+	}
+	switch uint32(fs.Type) {
+	case unix.NFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC,
+		unix.AFS_SUPER_MAGIC, unix.V9FS_MAGIC, unix.FUSE_SUPER_MAGIC:
+		return true
+	}
+	return false
 }
 
 // Collect removes what earlier runs that were killed left in the store.
