@@ -68,11 +68,13 @@ func TestStageErrors(t *testing.T) {
 	}{
 		{
 			"only the errno: the stage says what it was about",
-			plan.Message{Stage: host, Text: "invalid argument", Errno: int(unix.EINVAL)}, "name the host h: invalid argument", unix.EINVAL,
+			plan.Message{Stage: host, Text: "invalid argument", Errno: int(unix.EINVAL)},
+			"name the host h: invalid argument", unix.EINVAL,
 		},
 		{
 			"the text says it better, twice would be too much",
-			plan.Message{Stage: host, Text: "name the host h: invalid argument", Errno: int(unix.EINVAL)}, "name the host h: invalid argument", unix.EINVAL,
+			plan.Message{Stage: host, Text: "name the host h: invalid argument", Errno: int(unix.EINVAL)},
+			"name the host h: invalid argument", unix.EINVAL,
 		},
 		{
 			"the program itself",
