@@ -15,6 +15,17 @@ import (
 // Which of the caller's descriptors the program gets itself, and which are
 // relayed through a pipe.
 func TestWhatIsHandedOver(t *testing.T) {
+	// With -json package testing makes one file of both, and here they are told
+	// apart as files.
+	if os.Stdout == os.Stderr {
+		fd, err := unix.Dup(2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		same := os.Stderr
+		os.Stderr = os.NewFile(uintptr(fd), "/dev/stderr")
+		t.Cleanup(func() { os.Stderr.Close(); os.Stderr = same })
+	}
 	stream := func(kind string, ino uint64) plan.Stream { return plan.Stream{Kind: kind, Dev: 1, Ino: ino} }
 	for _, c := range []struct {
 		name   string
