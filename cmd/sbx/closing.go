@@ -127,6 +127,11 @@ func missingFile(p *plan.Plan, tail string) string {
 	if name == "" || strings.HasPrefix(name, "/proc/") || strings.HasPrefix(name, "/dev/") || strings.HasPrefix(name, "/sys/") {
 		return ""
 	}
+	// The words are the program's, and it may want to be given something: no
+	// advice to share what is hidden (~/.ssh).
+	if strings.HasPrefix(name, ".") && !strings.HasPrefix(name, "./") || strings.Contains(name, "/.") {
+		return ""
+	}
 	// What stands in /box would stand in the working directory outside.
 	name = strings.TrimPrefix(name, "/box/")
 	host, err := filepath.Abs(name)
