@@ -1,20 +1,6 @@
 # shellcheck shell=bash
-# Builds what a guest boots from: a root disk, a kernel and an initrd, in a folder named by the recipe's hash.
-
-# Everything that decides how a guest looks; a job's script is not among it, since it comes with the job.
-recipe_files() {
-	local part
-	for part in packages masked-units setup init agent agent.service; do
-		echo "$here/guest/$part"
-	done
-	echo "$here/vm.d/build.sh"
-}
-
-guest_dir() {
-	local files
-	mapfile -t files < <(recipe_files)
-	echo "$cache/guests/$1-$(hash_of "${files[@]}")"
-}
+# Makes what a guest boots from: a root disk, a kernel and an initrd. This file is part of the recipe: a change
+# here builds every guest anew.
 
 # The Debian archive that apt's lists name, if any.
 archive_of_apt() {
@@ -113,7 +99,8 @@ make_parts() {
 	make_root_disk "$tree" "$out/root.img"
 }
 
-# Without root the owners of the tree live in fakeroot only, so the tree is unpacked and packed inside it.
+# Without root the owners of the tree live in fakeroot only, so the tree is unpacked and packed inside it. fakeroot
+# goes through sh, which drops exported functions: the shell inside reads this file again.
 make_guest() {
 	local guest=$1 out=$2
 	if ((EUID == 0)); then
@@ -123,40 +110,11 @@ make_guest() {
 	fi
 	make_tree "$guest" "$scratch_dir/tree.tar" --mode=unshare --format=tar
 	mkdir "$scratch_dir/tree"
-	export -f make_parts make_initrd module_files unpack_module make_root_disk kernel_version
-	export here scratch_dir disk_gb
-	fakeroot bash -euo pipefail -c "
-		tar -xpf '$scratch_dir/tree.tar' -C '$scratch_dir/tree' --exclude './dev/*'
-		make_parts '$scratch_dir/tree' '$out'"
-}
-
-# remove_superseded GUEST removes what older recipes made, unless it was used within a day: it may be another tree's.
-remove_superseded() {
-	find "$cache/guests" -mindepth 1 -maxdepth 1 -type d -name "$1-*" ! -path "$guest" -mmin +1440 \
-		-exec rm -rf --one-file-system {} +
-}
-
-# need_guest GUEST sets $guest to its folder, built when it was not there. Of two callers the second one waits.
-need_guest() {
-	local name=$1 lock start=$SECONDS
-	guest=$(guest_dir "$name")
-	if [[ -e $guest/root.img ]]; then
-		touch "$guest"
-		return
-	fi
-	need_host_tools
-	mkdir -p "$cache/guests"
-	exec {lock}>"$cache/guests/$name.lock"
-	flock "$lock"
-	if [[ ! -e $guest/root.img ]]; then
-		say "building $name"
-		rm -rf --one-file-system "$scratch_dir/guest" "$guest"
-		mkdir "$scratch_dir/guest"
-		make_guest "$name" "$scratch_dir/guest"
-		rm -rf --one-file-system "$scratch_dir/tree" "$scratch_dir/tree.tar"
-		mv "$scratch_dir/guest" "$guest"
-		remove_superseded "$name"
-		say "built $name in $((SECONDS - start)) s"
-	fi
-	exec {lock}>&-
+	export here scratch_dir
+	# shellcheck disable=SC2016 # the inner shell expands
+	fakeroot bash -euo pipefail -c '
+		. "$here/vm.d/common.sh"
+		. "$here/vm.d/build.sh"
+		tar -xpf "$scratch_dir/tree.tar" -C "$scratch_dir/tree" --exclude "./dev/*"
+		make_parts "$scratch_dir/tree" "$1"' bash "$out"
 }
