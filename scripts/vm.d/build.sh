@@ -25,12 +25,19 @@ package_list() {
 	sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$here/guest/packages" | paste -sd,
 }
 
+# The installer of Debian 11 merged /bin and /usr/bin already, its packages do not; mmdebstrap hands over the tree.
+# shellcheck disable=SC2016 # the dollars are for mmdebstrap's shell
+readonly merged_usr='for dir in bin sbin lib lib32 lib64 libx32; do
+	mkdir -p "$1/usr/$dir" && ln -s "usr/$dir" "$1/$dir"
+done'
+
 # The release files of testing expire within a week, and mirrors may be older: the signatures still hold, so only
 # the date is not looked at. INITRD=No: the guest's own initrd is a hundred times smaller than Debian's.
 # Only the main archive is used: it has whole sets of packages, the security archive of an old release has not.
 make_tree() {
 	local guest=$1 target=$2 mirror
 	shift 2
+	[[ $guest != 11 ]] || set -- --setup-hook="$merged_usr" "$@"
 	mirror=${SBX_VM_MIRROR:-$(debian_mirror)}
 	# shellcheck disable=SC2206 # no mirror is no argument
 	local where=($mirror)
