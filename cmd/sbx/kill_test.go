@@ -55,8 +55,13 @@ func TestRandomKills(t *testing.T) {
 	if after := tree(t, project); !slices.Equal(before, after) {
 		t.Errorf("the shared directory changed:\n%v\n%v", before, after)
 	}
-	if after := readFile(t, "/proc/self/mountinfo"); after != mounts {
-		t.Errorf("the mount table changed:\n%s\n%s", mounts, after)
+	for line := range strings.Lines(readFile(t, "/proc/self/mountinfo")) {
+		// Others may mount things meanwhile; what a run left names its store
+		// or the directory that it shared.
+		ours := strings.Contains(line, box.Home) || strings.Contains(line, project)
+		if ours && !strings.Contains(mounts, line) {
+			t.Errorf("a mount was left: %s", line)
+		}
 	}
 }
 
