@@ -21,7 +21,7 @@ func plainRun(args []string) (c *runCommand, ok bool) {
 	for len(args) > 0 && strings.HasPrefix(args[0], "-") {
 		name, value, assigned := strings.Cut(args[0], "=")
 		args = args[1:]
-		field, found := findFlag(flags, name)
+		field, tag, found := findFlag(flags, name)
 		if !found || assigned && !strings.HasPrefix(name, "--") {
 			return nil, false
 		}
@@ -46,6 +46,8 @@ func plainRun(args []string) (c *runCommand, ok bool) {
 		switch {
 		case kind == reflect.String:
 			field.SetString(value)
+		case kind == reflect.Slice && tag.Get("sep") != "none" && strings.ContainsAny(value, `,\`):
+			return nil, false // kong takes a list apart
 		case kind == reflect.Slice:
 			field.Set(reflect.Append(field, reflect.ValueOf(value)))
 		default: // numbers and times have mistakes of their own
@@ -59,31 +61,31 @@ func plainRun(args []string) (c *runCommand, ok bool) {
 	return c, true
 }
 
-// findFlag finds the field of a flag, "--name" or "-n".
-func findFlag(flags reflect.Value, flag string) (field reflect.Value, found bool) {
+// findFlag finds the field of a flag, "--name" or "-n", and its tag.
+func findFlag(flags reflect.Value, flag string) (field reflect.Value, tag reflect.StructTag, found bool) {
 	for i := range flags.NumField() {
 		f := flags.Type().Field(i)
 		switch {
 		case f.Anonymous:
-			if field, found = findFlag(flags.Field(i), flag); found {
-				return field, true
+			if field, tag, found = findFlag(flags.Field(i), flag); found {
+				return field, tag, true
 			}
 			continue
 		case f.Tag.Get("arg") != "" || f.Name == "Command":
 			continue
 		}
 		if short := f.Tag.Get("short"); short != "" && flag == "-"+short {
-			return flags.Field(i), true
+			return flags.Field(i), f.Tag, true
 		}
 		name := f.Tag.Get("name")
 		if name == "" {
 			name = flagName(f.Name)
 		}
 		if flag == "--"+name {
-			return flags.Field(i), true
+			return flags.Field(i), f.Tag, true
 		}
 	}
-	return reflect.Value{}, false
+	return reflect.Value{}, "", false
 }
 
 // flagName is how kong calls the flag of a field: CopyIn is copy-in.

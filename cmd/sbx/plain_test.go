@@ -61,26 +61,29 @@ func TestPlainArgumentsAreReadAsKongReadsThem(t *testing.T) {
 		{"-i -t -u 0 -w /tmp -m 1g --report r.json ./tool", true},
 		{"--interactive --read-only --copy-in x:y --allow-degraded net ./tool", true},
 		{"--dry-run --json ./tool", true},
-		{"--pids-limit 5 ./tool", false}, // a number
-		{"--timeout 5s ./tool", false},   // a time
-		{"-it ./tool", false},            // two at once
-		{"-eA=1 ./tool", false},          // glued
-		{"-e -x ./tool", false},          // looks like a flag
-		{"--quiet=false ./tool", false},  // a value for a switch
-		{"-q -q ./tool", false},          // twice
-		{"--image a --image b x", false}, // twice
-		{"-q -- ./tool", false},          // an end of the flags
-		{"-q", false},                    // no program
-		{"", false},                      // nothing at all
-		{"--help", false},                //
-		{"--imag x ./tool", false},       // unknown
-		{"--command x ./tool", false},    // a field, no flag
-		{"--program x ./tool", false},    // the same
-		{"--run-flags x ./tool", false},  // the same
-		{"--image", false},               // no value
-		{"- ./tool", false},              //
-		{"--Image base ./tool", false},   // case
-		{"-u=0 ./tool", false},           // kong takes the "=" for a part of the value
+		{"-e A=1,2 --ro /a,b ./tool", true},   // the comma is the user's
+		{"--require pid,mnt ./tool", false},   // a list
+		{"--require pid\\,mnt ./tool", false}, // a list with an escape
+		{"--pids-limit 5 ./tool", false},      // a number
+		{"--timeout 5s ./tool", false},        // a time
+		{"-it ./tool", false},                 // two at once
+		{"-eA=1 ./tool", false},               // glued
+		{"-e -x ./tool", false},               // looks like a flag
+		{"--quiet=false ./tool", false},       // a value for a switch
+		{"-q -q ./tool", false},               // twice
+		{"--image a --image b x", false},      // twice
+		{"-q -- ./tool", false},               // an end of the flags
+		{"-q", false},                         // no program
+		{"", false},                           // nothing at all
+		{"--help", false},                     //
+		{"--imag x ./tool", false},            // unknown
+		{"--command x ./tool", false},         // a field, no flag
+		{"--program x ./tool", false},         // the same
+		{"--run-flags x ./tool", false},       // the same
+		{"--image", false},                    // no value
+		{"- ./tool", false},                   //
+		{"--Image base ./tool", false},        // case
+		{"-u=0 ./tool", false},                // kong takes the "=" for a part of the value
 	} {
 		if plain := checkPlain(t, strings.Fields(test.args)); plain != test.plain {
 			t.Errorf("%q: plain %t, want %t", test.args, plain, test.plain)
@@ -117,5 +120,6 @@ func FuzzPlainRun(f *testing.F) {
 	f.Add("-q\n--userns=single\n./tool")
 	f.Add("--ro\n/a\n-e\nA=1\n--\nx")
 	f.Add("--image=\n./tool\n-q")
+	f.Add("--require\npid,mnt\n./tool")
 	f.Fuzz(func(t *testing.T, lines string) { checkPlain(t, strings.Split(lines, "\n")) })
 }
