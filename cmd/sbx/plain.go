@@ -46,8 +46,8 @@ func plainRun(args []string) (c *runCommand, ok bool) {
 		switch {
 		case kind == reflect.String:
 			field.SetString(value)
-		case kind == reflect.Slice && tag.Get("sep") != "none" && strings.ContainsAny(value, `,\`):
-			return nil, false // kong takes a list apart
+		case kind == reflect.Slice && tag.Get("sep") != "none" && !isWord(value):
+			return nil, false // kong takes a list apart, and escapes in it
 		case kind == reflect.Slice:
 			field.Set(reflect.Append(field, reflect.ValueOf(value)))
 		default: // numbers and times have mistakes of their own
@@ -59,6 +59,11 @@ func plainRun(args []string) (c *runCommand, ok bool) {
 	}
 	c.Command = args
 	return c, true
+}
+
+// isWord tells whether a list consists of one plain word, such as a layer's name.
+func isWord(s string) bool {
+	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyz-") == ""
 }
 
 // findFlag finds the field of a flag, "--name" or "-n", and its tag.

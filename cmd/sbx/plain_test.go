@@ -121,5 +121,6 @@ func FuzzPlainRun(f *testing.F) {
 	f.Add("--ro\n/a\n-e\nA=1\n--\nx")
 	f.Add("--image=\n./tool\n-q")
 	f.Add("--require\npid,mnt\n./tool")
+	f.Add("--require\n\xb9\n./tool")
 	f.Fuzz(func(t *testing.T, lines string) { checkPlain(t, strings.Split(lines, "\n")) })
 }
