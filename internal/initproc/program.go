@@ -195,12 +195,9 @@ func (p *process) copyInTree(root *rootfs.Root, job plan.CopyJob, src *os.File, 
 	return err
 }
 
-// payloadIDs are the program's ids as U1 has them.
+// payloadIDs are the program's ids as U1 has them, for fchown(2).
 func (p *process) payloadIDs() (uid, gid int) {
-	id, err := p.plan.Identity.Layout.SetupID(userns.Identity{UID: p.plan.User.UID, GID: p.plan.User.GID})
-	if err != nil {
-		panic(err) // Build laid them out
-	}
+	id := p.plan.SetupIDs()
 	return int(id.UID), int(id.GID)
 }
 

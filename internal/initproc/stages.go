@@ -40,7 +40,7 @@ func (p *process) do(st plan.Stage) error {
 	case plan.OpInherited:
 		return p.setInherited()
 	case plan.OpPivot:
-		return p.pivot()
+		return p.builder.Pivot()
 	case plan.OpAttach:
 		return p.attach(p.plan.Mounts[st.Index])
 	case plan.OpProgram:
@@ -252,11 +252,6 @@ func (p *process) limitNamespaces() error {
 		}
 	}
 	return nil
-}
-
-// pivot leaves the host's root, once what is needed below it is held.
-func (p *process) pivot() error {
-	return p.builder.Pivot()
 }
 
 // writeProc writes a file of the host's procfs. It runs before the pivot only,

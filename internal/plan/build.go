@@ -2,6 +2,7 @@ package plan
 
 import (
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,7 +90,7 @@ func checkWords(s Spec) error {
 		{"--copy", s.Copy, []string{"", CopyAuto, CopyOverlay, CopyReflink, CopyFull}},
 		{"--userns", string(s.Userns), []string{"", "auto", "nomap", "keep-id", "single"}},
 	} {
-		if !contains(w.allowed, w.value) {
+		if !slices.Contains(w.allowed, w.value) {
 			return misuse("%s %q: the choices are %s", w.flag, w.value, strings.Join(w.allowed[1:], ", "))
 		}
 	}
@@ -224,9 +225,15 @@ const minInodes = 4 << 10
 // user's, and others' who share the file system. A plain user can set no quota.
 const freeFloor = 256 << 20
 
+// inodes is how many files a tmpfs of that size may hold, least at the least:
+// one for every 16 KiB, since empty files cost memory that the size does not
+// count.
+func inodes(size, least int64) int64 {
+	return min(max(size/(16<<10), least), 1<<20)
+}
+
 // private sizes the tmpfs of /tmp, /run, /box and home: half of the memory, as
-// the kernel's own default is, and an inode for every 16 KiB of it within
-// bounds, since empty files cost memory that the size does not count.
+// the kernel's own default is.
 //
 // --disk sets the size instead.
 func private(memory, disk int64) Private {
@@ -234,16 +241,7 @@ func private(memory, disk int64) Private {
 	if disk > 0 {
 		size = disk
 	}
-	return Private{Size: size, Inodes: min(max(size/(16<<10), minInodes), 1<<20)}
-}
-
-func contains(list []string, s string) bool {
-	for _, v := range list {
-		if v == s {
-			return true
-		}
-	}
-	return false
+	return Private{Size: size, Inodes: inodes(size, minInodes)}
 }
 
 // under tells whether p is dir or lies below it; both are clean and absolute.

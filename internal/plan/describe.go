@@ -2,7 +2,6 @@ package plan
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/sbx-run/sbx/userns"
 )
@@ -142,18 +141,4 @@ func pidsLayer(f Facts, p *Plan) Layer {
 		l.Detail = fmt.Sprintf("RLIMIT_NPROC %d, which counts all processes of the same host uid before Linux 5.14", limit)
 	}
 	return l
-}
-
-// Summary is the one line that names the layers in force.
-func Summary(layers []Layer) string {
-	var words []string
-	for _, l := range layers {
-		if l.State != Enforced {
-			words = append(words, l.Name+"="+string(l.State))
-		}
-	}
-	if len(words) == 0 {
-		return "all layers enforced"
-	}
-	return strings.Join(words, " ")
 }

@@ -154,13 +154,3 @@ func TestWithoutSeccompNoFilterIsInstalled(t *testing.T) {
 		t.Errorf("pid 1 would install %q and fail", p.Process.Seccomp.Profile)
 	}
 }
-
-func TestSummary(t *testing.T) {
-	if got := Summary([]Layer{{Name: "a", State: Enforced}}); got != "all layers enforced" {
-		t.Errorf("%q", got)
-	}
-	got := Summary([]Layer{{Name: "a", State: Enforced}, {Name: "b", State: Weaker}, {Name: "c", State: Missing}})
-	if got != "b=weaker c=missing" {
-		t.Errorf("%q", got)
-	}
-}

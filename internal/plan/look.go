@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/user"
 	"strconv"
@@ -273,10 +274,9 @@ func readSmall(name string) ([]byte, error) {
 	case st.Size() > maxIdentityFile:
 		return nil, unix.EFBIG
 	}
-	data := make([]byte, maxIdentityFile+1)
-	n, err := readFull(f, data)
-	if n > maxIdentityFile {
+	data, err := io.ReadAll(io.LimitReader(f, maxIdentityFile+1))
+	if len(data) > maxIdentityFile {
 		return nil, unix.EFBIG
 	}
-	return data[:n], err
+	return data, err
 }

@@ -3,7 +3,6 @@ package plan
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"path/filepath"
@@ -14,14 +13,6 @@ import (
 	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
 )
-
-func readFull(r io.Reader, buf []byte) (int, error) {
-	n, err := io.ReadFull(r, buf)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil
-	}
-	return n, err
-}
 
 // store finds the store, and opens it if it is there: making it is a change on
 // the host, for which the plan has to be sound first.
@@ -72,7 +63,7 @@ func (l *look) image() error {
 // ownImage finds one of the images that sbx makes, for the owner that the
 // identity asks for.
 func (l *look) ownImage(name string) error {
-	req, err := l.Request(name)
+	req, err := ImageRequest(l.spec, l.facts, name)
 	if err != nil {
 		return err
 	}
@@ -102,18 +93,11 @@ func (l *look) ownImage(name string) error {
 		if err != nil {
 			return fmt.Errorf("look at %s for the image %s: %w", dir, name, err)
 		}
-		img.Binds = append(img.Binds, mounts.Mount{
-			Kind: mounts.Bind, Source: src.Path, Dev: src.Dev, Ino: src.Ino, Target: dir, ReadOnly: true, Directory: src.Directory,
-		})
+		img.Binds = append(img.Binds, src.Bind(dir, true))
 	}
 	l.facts.Image = img
 	l.tree, err = rootfs.OpenRoot(img.Tree)
 	return err
-}
-
-// Request names an image of sbx's own, for the owner that the identity implies.
-func (l *look) Request(name string) (rootfs.ImageRequest, error) {
-	return ImageRequest(l.spec, l.facts, name)
 }
 
 // ImageRequest is what has to be asked of the store for an image of sbx's own.

@@ -3,6 +3,7 @@ package plan
 import (
 	"time"
 
+	"github.com/sbx-run/sbx/rootfs"
 	"github.com/sbx-run/sbx/userns"
 )
 
@@ -87,9 +88,9 @@ func (e *Misuse) Error() string { return e.Reason }
 
 // Images that sbx knows by name; any other value with a slash is a directory.
 const (
-	ImageBase    = "base"
-	ImageHost    = "host"
-	ImageScratch = "scratch"
+	ImageBase    = rootfs.ImageBase
+	ImageHost    = rootfs.ImageHost
+	ImageScratch = rootfs.ImageScratch
 )
 
 // Values of --network.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
+	"github.com/sbx-run/sbx/userns"
 )
 
 // boxDir is where the program stands and where it starts.
@@ -43,17 +44,19 @@ func table(s Spec, f Facts, p *Plan) ([]mounts.Mount, error) {
 	return sorted, nil
 }
 
-// setupIDs are the ids of the payload in the namespace that mounts.
-func setupIDs(p *Plan) (uid, gid uint32) {
-	uid, _ = p.Identity.Layout.PayloadUID.Outside(p.User.UID)
-	gid, _ = p.Identity.Layout.PayloadGID.Outside(p.User.GID)
-	return uid, gid
+// SetupIDs are the ids of the program's user in the namespace that mounts.
+func (p *Plan) SetupIDs() userns.Identity {
+	id, err := p.Identity.Layout.SetupID(userns.Identity{UID: p.User.UID, GID: p.User.GID})
+	if err != nil {
+		panic(err) // no layout comes to be without them
+	}
+	return id
 }
 
 // privateDirs are the directories every sandbox can write to. With --keep those
 // that a user would look for afterwards belong to the copy instead.
 func privateDirs(s Spec, p *Plan) []mounts.Mount {
-	uid, gid := setupIDs(p)
+	user := p.SetupIDs()
 	root := p.Identity.Layout.Root()
 	kept := mounts.Shared
 	if s.Keep {
@@ -62,11 +65,11 @@ func privateDirs(s Spec, p *Plan) []mounts.Mount {
 	dirs := []mounts.Mount{
 		{Kind: mounts.Shared, Target: "/tmp", Mode: 0o1777, UID: root.UID, GID: root.GID, Directory: true},
 		{Kind: kept, Target: "/var/tmp", Mode: 0o1777, UID: root.UID, GID: root.GID, Directory: true},
-		{Kind: mounts.Shared, Target: "/run", Mode: 0o755, UID: uid, GID: gid, Directory: true},
-		{Kind: kept, Target: boxDir, Mode: 0o755, UID: uid, GID: gid, Directory: true},
+		{Kind: mounts.Shared, Target: "/run", Mode: 0o755, UID: user.UID, GID: user.GID, Directory: true},
+		{Kind: kept, Target: boxDir, Mode: 0o755, UID: user.UID, GID: user.GID, Directory: true},
 	}
 	if home := path.Clean(p.User.Home); under(home, "/home") && home != "/home" || home == "/root" {
-		dirs = append(dirs, mounts.Mount{Kind: kept, Target: home, Mode: 0o700, UID: uid, GID: gid, Directory: true})
+		dirs = append(dirs, mounts.Mount{Kind: kept, Target: home, Mode: 0o700, UID: user.UID, GID: user.GID, Directory: true})
 	}
 	return dirs
 }
@@ -111,7 +114,7 @@ func askedMounts(s Spec, f Facts, p *Plan) ([]mounts.Mount, error) {
 		})
 		list = append(list, sh.Guard...)
 	}
-	uid, gid := setupIDs(p)
+	user := p.SetupIDs()
 	for _, t := range s.Tmpfs {
 		if err := checkTarget("--tmpfs", t.Target); err != nil {
 			return nil, err
@@ -121,8 +124,8 @@ func askedMounts(s Spec, f Facts, p *Plan) ([]mounts.Mount, error) {
 			size = p.Private.Size
 		}
 		list = append(list, mounts.Mount{
-			Kind: mounts.Tmpfs, Target: path.Clean(t.Target), Size: size, Inodes: min(max(size/(16<<10), 1<<10), 1<<20),
-			Mode: 0o755, UID: uid, GID: gid, Directory: true,
+			Kind: mounts.Tmpfs, Target: path.Clean(t.Target), Size: size, Inodes: inodes(size, 1<<10),
+			Mode: 0o755, UID: user.UID, GID: user.GID, Directory: true,
 		})
 	}
 	return list, nil
