@@ -131,7 +131,12 @@ func parseUlimit(s string) (Rlimit, error) {
 	if !ok {
 		return Rlimit{}, misuse("--ulimit %q: no limit is called %q", s, u.Name)
 	}
-	return Rlimit{strings.ToLower(u.Name), resource, rlim(u.Soft), rlim(u.Hard)}, nil
+	r := Rlimit{strings.ToLower(u.Name), resource, rlim(u.Soft), rlim(u.Hard)}
+	// The library compares the numbers as written, and -1 is the highest.
+	if u.Soft < -1 || u.Hard < -1 || r.Soft > r.Hard {
+		return Rlimit{}, misuse("--ulimit %q: the soft limit must not be above the hard one, and -1 is no limit", s)
+	}
+	return r, nil
 }
 
 func rlim(v int64) uint64 {

@@ -151,7 +151,7 @@ func TestParseTmpfs(t *testing.T) {
 }
 
 func FuzzParseUlimit(f *testing.F) {
-	for _, s := range []string{"nofile=1024:4096", "core=0", "=", "nproc=-1", "cpu=1:", "a=b=c"} {
+	for _, s := range []string{"nofile=1024:4096", "core=0", "=", "nproc=-1", "cpu=1:", "a=b=c", "nofile=-2:0", "nofile=-1:5"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
