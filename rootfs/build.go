@@ -230,6 +230,10 @@ func (s *Store) collectImages() error {
 		return err
 	}
 	for _, name := range names {
+		if name == importedDir {
+			err = errors.Join(err, s.collectImported())
+			continue
+		}
 		dir, e := openDir(s.images, name)
 		if e != nil {
 			err = errors.Join(err, e)

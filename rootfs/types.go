@@ -80,6 +80,40 @@ type ImageInfo struct {
 	Shell string `json:"shell,omitempty"`
 	// Notes tell what the host lacked or what could not be copied.
 	Notes []string `json:"notes,omitempty"`
+
+	// The rest is known of imported images only, and was said by strangers: it
+	// is quoted where it is printed.
+
+	// Digest is the image's own (ValidDigest): of the config for docker and OCI
+	// images, of the tar stream or the tree for others.
+	Digest string `json:"digest,omitempty"`
+	// Source is what it was made from, for display.
+	Source string       `json:"source,omitempty"`
+	Layers []LayerInfo  `json:"layers,omitempty"` // lowest first
+	Config *ImageConfig `json:"config,omitempty"`
+}
+
+// LayerInfo is one layer of an imported image; its files are only in the tree.
+type LayerInfo struct {
+	Digest    string `json:"digest,omitempty"`  // of the blob as it came, compressed or not
+	DiffID    string `json:"diff_id,omitempty"` // of the uncompressed tar
+	Size      int64  `json:"size"`              // of the blob, bytes
+	MediaType string `json:"media_type,omitempty"`
+}
+
+// ImageConfig is what an image says about how it is to be run: the part that is
+// used of the OCI image configuration. It is as untrusted as the files.
+type ImageConfig struct {
+	Env          []string          `json:"env,omitempty"` // NAME=VALUE
+	Entrypoint   []string          `json:"entrypoint,omitempty"`
+	Cmd          []string          `json:"cmd,omitempty"`
+	WorkingDir   string            `json:"working_dir,omitempty"`
+	User         string            `json:"user,omitempty"` // NAME|UID[:GROUP|GID]
+	Labels       map[string]string `json:"labels,omitempty"`
+	Architecture string            `json:"architecture,omitempty"` // GOARCH
+	OS           string            `json:"os,omitempty"`           // GOOS
+	Variant      string            `json:"variant,omitempty"`
+	Created      time.Time         `json:"created,omitzero"`
 }
 
 // Stage is the part of a long work that a Progress tells about.
