@@ -4,13 +4,31 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
+
+// Report is the pipe by which a child says which step has failed. It is made
+// before the child, so that another process than the one that starts it can
+// wait: [Child.Wait] may be called wherever a copy of both descriptors is.
+type Report struct{ r, w int }
+
+// NewReport makes the pipe, close-on-exec.
+func NewReport() (Report, error) {
+	var pipe [2]int
+	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+		return Report{}, fmt.Errorf("make the report pipe: %w", err)
+	}
+	return Report{pipe[0], pipe[1]}, nil
+}
+
+// Close gives up a pipe that no child was started with.
+func (r Report) Close() {
+	_ = unix.Close(r.r)
+	_ = unix.Close(r.w)
+}
 
 // Child is a started process that has not yet become the new program. Its
 // parent does what is left to do from outside (id maps, cgroup), lets it go on
@@ -18,51 +36,64 @@ import (
 type Child struct {
 	// Pid is the child's number in the caller's pid namespace.
 	Pid    int
-	report *os.File
+	report Report
 	texts  []string
 	run    *running
 }
 
 // Start clones a child into the namespaces of flags (CLONE_NEW…; SIGCHLD is
 // added) and lets it run the program's steps, the last of which is expected to
-// be execve(2). It returns at once. [Child.Wait] has to be called: what the
-// child works on is the caller's memory until then. Flags that share more than
-// memory, or suspend the caller, are EINVAL.
+// be execve(2). It returns at once. [Child.Wait] has to be called, also to close
+// the report's pipe: what the child works on is the caller's memory until then.
+// Flags that share more than memory, or suspend the caller, are EINVAL.
 func Start(p *Program, flags uintptr) (*Child, error) {
+	report, err := NewReport()
+	if err != nil {
+		return nil, err
+	}
+	child, err := StartReporting(p, flags, report)
+	if err != nil {
+		report.Close()
+	}
+	return child, err
+}
+
+// StartReporting is [Start] with a report that was made before; after an error
+// it is still the caller's.
+func StartReporting(p *Program, flags uintptr, report Report) (*Child, error) {
 	const refused = unix.CLONE_VM | unix.CLONE_VFORK | unix.CLONE_THREAD | unix.CLONE_FILES | unix.CLONE_FS | unix.CLONE_SIGHAND
 	if flags&refused != 0 {
 		return nil, fmt.Errorf("clone with flags %#x: %w", flags, unix.EINVAL)
 	}
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("make the report pipe: %w", err)
-	}
-	run := newRunning(p, uintptr(pipe[1]))
+	run := newRunning(p, uintptr(report.w))
 	pid, errno := run.clone(flags | unix.CLONE_VM | uintptr(unix.SIGCHLD))
-	_ = unix.Close(pipe[1])
 	if errno != 0 {
-		_ = unix.Close(pipe[0])
 		return nil, fmt.Errorf("clone: %w", errno)
 	}
-	return &Child{Pid: int(pid), report: os.NewFile(uintptr(pipe[0]), "report"), texts: p.Steps(), run: run}, nil
+	return &Child{Pid: int(pid), report: report, texts: p.Steps(), run: run}, nil
 }
 
-// Wait blocks until the child runs its program or has failed. A nil error
-// means that execve(2) succeeded: the report pipe is close-on-exec, so its end
-// of file is the kernel's own word for it. A [*StepError] names the step that
-// failed; the caller still has to reap the pid. A child that was killed before
-// its execve looks like success here, and like a killed child to wait4(2).
+// Wait closes the caller's end of the report and blocks until the child runs its
+// program or has failed. A nil error means that execve(2) succeeded: the report
+// pipe is close-on-exec, so its end of file is the kernel's own word for it. A
+// [*StepError] names the step that failed; the child still has to be reaped. A
+// child that was killed before its execve looks like success here, and like a
+// killed child to wait4(2).
 func (c *Child) Wait() error {
-	defer c.report.Close()
+	_ = unix.Close(c.report.w)
+	defer unix.Close(c.report.r)
 	// The pipe's end is also the end of the child's use of our memory.
 	defer runtime.KeepAlive(c.run)
 	var msg [8]byte
-	_, err := io.ReadFull(c.report, msg[:])
+	n, err := unix.Read(c.report.r, msg[:])
+	for errors.Is(err, unix.EINTR) {
+		n, err = unix.Read(c.report.r, msg[:])
+	}
 	switch {
-	case errors.Is(err, io.EOF):
-		return nil
 	case err != nil:
 		return fmt.Errorf("read the child's report: %w", err)
+	case n < len(msg): // a pipe takes eight bytes whole or not at all
+		return nil
 	}
 	index := int(binary.NativeEndian.Uint32(msg[:4]))
 	e := &StepError{Index: index, Errno: unix.Errno(binary.NativeEndian.Uint32(msg[4:]))}

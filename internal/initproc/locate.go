@@ -76,9 +76,9 @@ func (p *process) locate() (string, error) {
 		denied = true
 	}
 	if denied {
-		return "", &runError{err: fmt.Errorf("run %s: %w", name, unix.EACCES)}
+		return "", &RunError{err: fmt.Errorf("run %s: %w", name, unix.EACCES)}
 	}
-	return "", &runError{notFound: true, err: fmt.Errorf("run %s: %w", name, unix.ENOENT)}
+	return "", &RunError{NotFound: true, err: fmt.Errorf("run %s: %w", name, unix.ENOENT)}
 }
 
 // maxScripts is how deep the kernel follows scripts that are interpreters of
@@ -90,7 +90,7 @@ const maxScripts = 5
 func checkWay(program, file string, depth int) error {
 	fd, err := walk(file, unix.O_PATH)
 	if err == unix.ELOOP {
-		return &runError{err: fmt.Errorf("run %s: %s leads through too many links, or through one of /proc: %w", program, file, err)}
+		return &RunError{err: fmt.Errorf("run %s: %s leads through too many links, or through one of /proc: %w", program, file, err)}
 	}
 	if err != nil {
 		return nil

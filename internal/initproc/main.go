@@ -3,126 +3,170 @@ package initproc
 import (
 	"errors"
 	"fmt"
-	"io"
-	"math"
 	"os"
 	"os/signal"
 	"runtime"
+	"sync/atomic"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/plan"
-	"github.com/sbx-run/sbx/mounts"
+	"github.com/sbx-run/sbx/rootfs"
 )
 
-// process is the state of pid 1.
-type process struct {
-	plan    *plan.Plan
-	stages  []plan.Stage
-	conn    plan.Conn
-	builder *mounts.Builder
-	held    map[int]*os.File // copy-in sources by index
-	libs    []*os.File       // libraries to copy along, in the plan's order
-	sandbox int              // the sandbox's directory in the store
-	program int              // the program, when it is to be copied in
-	dir     int              // the sandbox's directory, a detached mount of it alone
-	slave   int              // the payload's terminal, -1 without
-	early   []plan.Message   // orders that came before there was a payload
-	sha256  string
-	copied  string // how the root was made
-	proc    int    // a procfs that the payload never sees
+// reaper is pid 1 from the moment at which the payload may run.
+type reaper struct {
+	conn plan.Conn
+	// dir is the sandbox's directory, to be emptied in the end; nil for none.
+	dir *os.File
 }
 
-// Main runs pid 1 and returns its exit status, which only tells "went as
-// planned" (0) from "did not": what happened went over the socket.
+// Main is what pid 1 becomes when everything is set up, see [Payload.Become]: it
+// forwards signals, reaps, and clears up. It returns the exit status, which only
+// tells "went as planned" (0) from "did not": what happened went over the socket.
 func Main() int {
-	// The calls below and the clone concern one thread; the kernel sends the
-	// parent-death signal when the *thread* that forked ends, so the main
-	// goroutine keeps its thread.
+	// The kernel sends the parent-death signal when the *thread* that forked
+	// ends, so the main goroutine keeps its thread.
 	runtime.LockOSThread()
-	p := &process{
-		conn: plan.NewConn(plan.FDControl), dir: -1, slave: -1, proc: -1,
-		held: map[int]*os.File{},
-	}
-	defer func() {
-		if r := recover(); r != nil {
-			p.report(noStage, fmt.Errorf("pid 1 of the sandbox: %v (please report this)", r))
-			os.Exit(1)
-		}
-	}()
-	// Whatever the caller had open without close-on-exec came along through our
-	// execve, and must not come further: into the payload (CVE-2024-21626). The
-	// payload's own close_range has a flag that Linux 5.10 lacks; this call is
-	// whole since 5.9.
-	if err := unix.CloseRange(plan.FDControl+1, math.MaxUint32, 0); err != nil {
-		p.report(noStage, fmt.Errorf("close what was inherited: %w", err))
+	ignoreSignals()
+	_ = unix.Prctl(unix.PR_SET_NAME, uintptr(namePointer()), 0, 0, 0)
+	// The payload waits at its gate, or has just begun: it is of another user
+	// namespace and could not look into this memory in any case (ptrace(2)).
+	if unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0) != nil || dieWithParent(plan.FDControl) != nil {
 		return 1
 	}
 	unix.CloseOnExec(plan.FDControl)
-	if err := p.begin(); err != nil {
-		p.report(noStage, err)
-		return 1
-	}
-	for i, st := range p.stages {
-		if st.Where != plan.InInit {
-			continue
-		}
-		if err := p.do(st); err != nil {
-			p.report(i, err)
+	p := &reaper{conn: plan.NewConn(plan.FDControl)}
+	var early []plan.Message
+	for {
+		m, _, err := p.conn.Receive()
+		if err != nil {
 			return 1
 		}
+		if m.Op != plan.MsgReap {
+			early = append(early, m)
+			continue
+		}
+		if m.Empty {
+			p.dir = os.NewFile(plan.FDDir, "the sandbox's directory")
+		}
+		return p.run(m.Pid, early)
 	}
-	return p.run()
 }
 
-// begin waits until the id maps are written, and reads the plan that comes with
-// that word.
-func (p *process) begin() error {
-	ignoreSignals()
-	if _, err := unix.Setsid(); err != nil {
-		return fmt.Errorf("start a session: %w", err)
+// run stays with the payload until it ends, then ends everything else in the
+// sandbox and empties the sandbox's directory.
+func (p *reaper) run(pid int, early []plan.Message) int {
+	var payload atomic.Int64
+	payload.Store(int64(pid))
+	go p.obey(&payload, early)
+	status := p.reap(pid)
+	payload.Store(0)
+
+	killAll()
+	m := plan.Message{Op: plan.MsgExited, Status: status.ExitStatus()}
+	if status.Signaled() {
+		m.Signal = int(status.Signal())
 	}
-	m, fds, err := p.conn.Receive()
-	if err != nil || m.Op != plan.MsgGo || len(fds) <= plan.GoProgram {
-		// The supervisor is gone, or gave up; nobody is left to tell.
-		os.Exit(1)
+	m.Leftover = !p.discard()
+	p.send(m)
+	return 0
+}
+
+// obey does what the supervisor says until the supervisor is gone, and then
+// ends the sandbox: the parent-death signal should have come first.
+func (p *reaper) obey(payload *atomic.Int64, early []plan.Message) {
+	for _, m := range early {
+		order(m, payload)
 	}
-	for fd := range 3 {
-		if err := unix.Dup3(fds[fd], fd, 0); err != nil {
-			return fmt.Errorf("take the program's streams: %w", err)
+	for {
+		m, _, err := p.conn.Receive()
+		if err != nil {
+			os.Exit(1)
 		}
-		_ = unix.Close(fds[fd])
+		order(m, payload)
 	}
-	p.sandbox, p.program = fds[plan.GoSandbox], fds[plan.GoProgram]
-	file := os.NewFile(uintptr(fds[plan.GoPlan]), "plan")
-	defer file.Close()
-	data, err := io.ReadAll(file)
-	if err != nil {
-		return fmt.Errorf("read the plan: %w", err)
+}
+
+// order carries out one order of the supervisor's.
+func order(m plan.Message, payload *atomic.Int64) {
+	switch m.Op {
+	case plan.MsgSignal:
+		// To the group, as a terminal would: a shell script and the
+		// program it waits for both get it.
+		if pid := int(payload.Load()); pid > 0 {
+			_ = unix.Kill(-pid, unix.Signal(m.Signal))
+		}
+	case plan.MsgKill:
+		_ = unix.Kill(-1, unix.SIGKILL)
 	}
-	p.plan = new(plan.Plan)
-	if err := plan.Decode(data, p.plan); err != nil {
-		return fmt.Errorf("decode the plan: %w", err)
+}
+
+// reap collects every process that ends, orphans included, until the payload
+// has, and tells the supervisor when it was stopped.
+func (p *reaper) reap(pid int) unix.WaitStatus {
+	for {
+		var status unix.WaitStatus
+		got, err := unix.Wait4(-1, &status, unix.WUNTRACED, nil)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return status // ECHILD: cannot happen while the payload is unreaped
+		}
+		if got != pid {
+			continue
+		}
+		if !status.Stopped() {
+			return status
+		}
+		p.send(plan.Message{Op: plan.MsgStopped, Signal: int(status.StopSignal())})
 	}
-	p.stages = p.plan.Stages()
-	// Not earlier: while the maps are unwritten the /proc files of a process
-	// that is not dumpable belong to the real root, and newuidmap refuses.
-	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-		return fmt.Errorf("hide pid 1's memory: %w", err)
+}
+
+// killAll ends what the payload left behind. A process that forks faster than
+// kill(2) walks is met by the next round; pid 1's own end is the last word.
+func killAll() {
+	for {
+		if err := unix.Kill(-1, unix.SIGKILL); errors.Is(err, unix.ESRCH) {
+			return
+		}
+		for {
+			_, err := unix.Wait4(-1, nil, 0, nil)
+			if errors.Is(err, unix.ECHILD) {
+				break
+			}
+		}
 	}
-	return dieWithParent()
+}
+
+// discard empties the sandbox's directory. Nothing runs in it any more, and
+// only from here, inside the id map, can files of all ids be removed without
+// another process. The directory itself and its lock stay the supervisor's.
+func (p *reaper) discard() bool {
+	if p.dir == nil {
+		return true
+	}
+	defer p.dir.Close()
+	for _, name := range []string{"upper", "work", "tree"} {
+		if err := rootfs.RemoveTree(p.dir, name); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // dieWithParent asks for SIGKILL when the supervisor ends. It comes after the
 // last change of credentials, which clears it. That the parent is alive at this
 // moment is known from the socket: a read gives end of file otherwise.
-func dieWithParent() error {
+func dieWithParent(control int) error {
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("ask to die with the supervisor: %w", err)
 	}
-	poll := []unix.PollFd{{Fd: plan.FDControl, Events: unix.POLLRDHUP}}
+	poll := []unix.PollFd{{Fd: int32(control), Events: unix.POLLRDHUP}}
 	if n, err := unix.Poll(poll, 0); err == nil && n > 0 && poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP) != 0 {
-		os.Exit(1)
+		return fmt.Errorf("ask to die with the supervisor: %w", unix.ESRCH)
 	}
 	return nil
 }
@@ -136,38 +180,15 @@ func ignoreSignals() {
 		unix.SIGXFSZ, unix.SIGVTALRM, unix.SIGWINCH, unix.SIGIO, unix.SIGPWR, unix.SIGTRAP, unix.SIGSTKFLT)
 }
 
-// noStage is the index of what comes before the first stage.
-const noStage = -1
-
-// report tells the supervisor which stage failed and with which errno.
-func (p *process) report(stage int, err error) {
-	m := plan.Message{Op: plan.MsgFailed, Stage: stage, Text: shorten(err.Error())}
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		m.Errno = int(errno)
-	}
-	var run *runError
-	if errors.As(err, &run) {
-		m.NotFound, m.NotRunnable = run.notFound, !run.notFound
-	}
-	p.send(m)
-}
-
-// maxText bounds the text of an error, which may hold an argument of 128 KiB: a
-// packet has to take it.
-const maxText = 8 << 10
-
-// shorten takes the middle out of a long text; the errno's stands at the end.
-func shorten(text string) string {
-	if len(text) <= maxText {
-		return text
-	}
-	return text[:maxText/2] + " … " + text[len(text)-maxText/2:]
-}
-
 // send gives up when the supervisor is gone: pid 1 is about to be killed.
-func (p *process) send(m plan.Message, fds ...int) {
-	if err := p.conn.Send(m, fds...); err != nil {
+func (p *reaper) send(m plan.Message) {
+	if err := p.conn.Send(m); err != nil {
 		os.Exit(1)
 	}
 }
+
+// namePointer is what ps(1) shows for pid 1; without it, the number of the
+// descriptor that it was executed from.
+func namePointer() unsafe.Pointer { return unsafe.Pointer(&processName[0]) }
+
+var processName = [16]byte([]byte(plan.InitName + "\x00\x00\x00\x00\x00\x00\x00\x00"))

@@ -3,13 +3,13 @@ package initproc
 import (
 	"errors"
 	"fmt"
-	"runtime"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/forkexec"
 	"github.com/sbx-run/sbx/internal/landlock"
+	"github.com/sbx-run/sbx/internal/plan"
 )
 
 // securebits keep uid 0 from meaning anything (NOROOT, NO_SETUID_FIXUP,
@@ -28,7 +28,6 @@ const lastCapability = 63
 // stay open until then.
 type payload struct {
 	forkexec.Program
-	gate    [2]int // the child reads from [0] until pid 1 has written U2's maps
 	ruleset int
 }
 
@@ -38,15 +37,11 @@ type payload struct {
 // last since it refuses half of what stands above it.
 func (p *process) compose(file string) (*payload, error) {
 	pl := &payload{ruleset: -1}
-	if err := unix.Pipe2(pl.gate[:], unix.O_CLOEXEC); err != nil {
-		return nil, fmt.Errorf("make the gate: %w", err)
-	}
-	// The child has a copy of the end that is written to: with it open, pid 1's
-	// giving up would never be an end of file.
-	pl.Add("close the gate's other end", unix.SYS_CLOSE, uintptr(pl.gate[1]))
-	var goAhead byte
+	// The child has a copy of the end that is written to: with it open, the
+	// supervisor's giving up would never be an end of file.
+	pl.Add("close the gate's other end", unix.SYS_CLOSE, uintptr(p.gate[1]))
 	pl.AddStep(forkexec.Step{Text: "wait for the id maps", Trap: unix.SYS_READ, Want: 1},
-		uintptr(pl.gate[0]), pl.Pointer(unsafe.Pointer(&goAhead)), 1)
+		uintptr(p.gate[0]), pl.Pointer(unsafe.Pointer(new(byte))), 1)
 	if p.slave >= 0 {
 		for fd := range 3 {
 			pl.Add("take the terminal", unix.SYS_DUP3, uintptr(p.slave), uintptr(fd), 0)
@@ -93,8 +88,8 @@ func (p *process) addIdentity(pl *payload) {
 	pl.Add(fmt.Sprintf("become group %d", gid), unix.SYS_SETRESGID, gid, gid, gid)
 	pl.Add(fmt.Sprintf("become user %d", uid), unix.SYS_SETRESUID, uid, uid, uid)
 	// A change of ids sets the memory's "dumpable" to fs.suid_dumpable, and the
-	// memory is pid 1's until execve: see the comment of package forkexec.
-	pl.Add("hide pid 1's memory", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	// memory is the supervisor's until execve: see the comment of package forkexec.
+	pl.Add("hide the supervisor's memory", unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 	bits := uintptr(securebitsUser)
 	var keep uint64
@@ -188,55 +183,65 @@ func (p *process) addExec(pl *payload, file string) error {
 	return nil
 }
 
-// runError says that the program itself could not be executed, as opposed to
+// RunError says that the program itself could not be executed, as opposed to
 // something on the way there.
-type runError struct {
-	notFound bool
+type RunError struct {
+	NotFound bool
 	err      error
 }
 
-func (e *runError) Error() string { return e.err.Error() }
-func (e *runError) Unwrap() error { return e.err }
+func (e *RunError) Error() string { return e.err.Error() }
 
-// start clones the payload into U2, writes U2's maps and lets it go. It returns
-// once execve(2) has succeeded.
-func (p *process) start() (pid int, err error) {
+// Unwrap gives the errno.
+func (e *RunError) Unwrap() error { return e.err }
+
+// Payload is the program on its way to execve(2): cloned, with its id maps, at
+// its gate.
+type Payload struct {
+	// Pid is its number inside.
+	Pid    int
+	SHA256 string // of the program, when it was copied in
+	Copied string // how the root was made
+	// Empty is set when pid 1 has the sandbox's directory, to empty it in the end.
+	Empty bool
+	// Early are orders that reached pid 1 before it was able to obey.
+	Early []plan.Message
+
+	process *process
+	child   *forkexec.Child
+}
+
+// start clones the payload into U2 and writes U2's maps.
+func (p *process) start() (*Payload, error) {
 	if err := p.enterDir(); err != nil {
-		return 0, err
+		return nil, err
 	}
 	// pid 1 needs it for the clone only.
 	defer func() { _ = unix.Chdir("/") }()
 	file, err := p.locate()
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	pl, err := p.compose(file)
+	list, err := p.compose(file)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	child, err := forkexec.Start(&pl.Program, unix.CLONE_NEWUSER|unix.CLONE_NEWNS)
+	p.list = list // read by the payload's process as long as there is one
+	child, err := forkexec.StartReporting(&list.Program, unix.CLONE_NEWUSER|unix.CLONE_NEWNS, p.report)
 	if err != nil {
-		return 0, fmt.Errorf("make the program's own user namespace: %w", err)
+		return nil, fmt.Errorf("make the program's own user namespace: %w", err)
 	}
-	_ = unix.Close(pl.gate[0])
-	err = p.admit(child.Pid, pl.gate[1])
-	_ = unix.Close(pl.gate[1])
-	if waitErr := child.Wait(); err == nil {
-		err = waitErr
+	if err := p.admit(child.Pid); err != nil {
+		return nil, err
 	}
-	runtime.KeepAlive(pl)
-	if pl.ruleset >= 0 {
-		_ = unix.Close(pl.ruleset)
-	}
-	var step *forkexec.StepError
-	if errors.As(err, &step) && step.Index == len(pl.Steps())-1 {
-		return 0, &runError{notFound: errors.Is(err, unix.ENOENT), err: err}
-	}
-	return child.Pid, err
+	return &Payload{
+		Pid: child.Pid, SHA256: p.sha256, Copied: p.copied, Early: p.early, Empty: p.dir >= 0 && !p.plan.Root.Keep,
+		process: p, child: child,
+	}, nil
 }
 
-// admit does to the child what only its parent can, and opens the gate.
-func (p *process) admit(pid, gate int) error {
+// admit does to the child what only its parent can.
+func (p *process) admit(pid int) error {
 	if err := p.writeMaps(pid); err != nil {
 		return err
 	}
@@ -251,8 +256,29 @@ func (p *process) admit(pid, gate int) error {
 			return fmt.Errorf("bring the program to the foreground: %w", err)
 		}
 	}
-	if _, err := unix.Write(gate, []byte{1}); err != nil {
-		return fmt.Errorf("open the gate: %w", err)
+	return nil
+}
+
+// Release lets the payload go, in the supervisor: pid 1 has become another
+// program, in which nothing of the supervisor's can be read. It returns once
+// execve(2) has succeeded. The error is a [*StageError].
+func (pl *Payload) Release() error {
+	p := pl.process
+	_ = unix.Close(p.self)
+	_ = unix.Close(p.gate[0])
+	_, err := unix.Write(p.gate[1], []byte{1})
+	_ = unix.Close(p.gate[1])
+	if waitErr := pl.child.Wait(); waitErr != nil || err == nil {
+		err = waitErr
+	}
+	// The payload's change of ids has cleared it in the memory that it shared.
+	_, _, _ = unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, p.dumpable, 0)
+	var step *forkexec.StepError
+	if errors.As(err, &step) && step.Index == len(p.list.Steps())-1 {
+		err = &RunError{NotFound: errors.Is(err, unix.ENOENT), err: err}
+	}
+	if err != nil {
+		return &StageError{len(p.stages) - 1, err}
 	}
 	return nil
 }

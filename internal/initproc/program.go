@@ -1,7 +1,6 @@
 package initproc
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path"
@@ -41,7 +40,7 @@ func (p *process) copyProgram() error {
 	}
 	defer root.Close()
 	for i, lib := range p.plan.Program.Libraries {
-		if err := p.copyLibrary(root, lib, p.libs[i]); err != nil {
+		if err := p.copyLibrary(root, lib, os.NewFile(uintptr(p.libs[i]), lib.File)); err != nil {
 			return err
 		}
 	}
@@ -52,6 +51,7 @@ func (p *process) copyProgram() error {
 	}
 	defer dst.Close()
 	src := os.NewFile(uintptr(p.program), p.plan.Program.Host)
+	defer src.Close()
 	if p.plan.Program.Hash {
 		p.sha256, err = copyHashed(dst, src)
 	} else {
@@ -63,9 +63,8 @@ func (p *process) copyProgram() error {
 	return seal(dst, 0o755)
 }
 
-// copyFile copies src whole and closes it.
+// copyFile copies src whole.
 func copyFile(dst, src *os.File) error {
-	defer src.Close()
 	file, err := rootfs.ProgramFromFile(src, src.Name())
 	if err != nil {
 		return err
@@ -75,7 +74,6 @@ func copyFile(dst, src *os.File) error {
 
 // copyHashed is copyFile, and returns the SHA-256 of what was written.
 func copyHashed(dst, src *os.File) (sum string, err error) {
-	defer src.Close()
 	file, err := rootfs.ProgramFromFile(src, src.Name())
 	if err != nil {
 		return "", err
@@ -84,6 +82,7 @@ func copyHashed(dst, src *os.File) (sum string, err error) {
 }
 
 func (p *process) copyLibrary(root *rootfs.Root, lib rootfs.Library, src *os.File) error {
+	defer src.Close()
 	owner := p.plan.Identity.Layout.Root()
 	if lib.Replaces {
 		if err := root.Remove(lib.Inside); err != nil {
@@ -147,7 +146,9 @@ func (p *process) makeParent(name string) error {
 
 // copyIn copies one --copy-in, which was opened while the host was in reach.
 func (p *process) copyIn(index int) error {
-	job, src := p.plan.CopyIn[index], p.held[index]
+	job := p.plan.CopyIn[index]
+	src := os.NewFile(uintptr(p.held[index]), job.Source)
+	defer src.Close()
 	root, err := p.newRoot()
 	if err != nil {
 		return err
@@ -174,7 +175,6 @@ func (p *process) copyIn(index int) error {
 
 // copyInTree copies a directory. The caller's files become the program's user's.
 func (p *process) copyInTree(root *rootfs.Root, job plan.CopyJob, src *os.File, uid, gid int) error {
-	defer src.Close()
 	if err := p.makeParent(job.Target); err != nil {
 		return err
 	}
@@ -186,13 +186,11 @@ func (p *process) copyInTree(root *rootfs.Root, job plan.CopyJob, src *os.File, 
 	if err != nil {
 		return fmt.Errorf("open %q: %w", job.Target, err)
 	}
-	dst := os.NewFile(uintptr(fd), job.Target)
-	defer dst.Close()
+	defer unix.Close(fd)
 	owner := rootfs.Ownership{Single: p.singleOwner() && uid == 0, UID: uid, GID: gid}
-	_, err = rootfs.CopyTree(context.Background(), src, dst, rootfs.CopyOptions{
+	return p.copyElsewhere(int(src.Fd()), fd, plan.TreeJob{From: job.Source, Options: rootfs.CopyOptions{
 		Method: rootfs.CopyFull, Owner: &owner, SkipChown: owner.Single,
-	})
-	return err
+	}})
 }
 
 // payloadIDs are the program's ids as U1 has them, for fchown(2).
@@ -235,8 +233,7 @@ func (p *process) openConsole() error {
 	if err := unix.IoctlSetInt(p.slave, unix.TIOCSCTTY, 0); err != nil {
 		return fmt.Errorf("make it the controlling terminal: %w", err)
 	}
-	p.send(plan.Message{Op: plan.MsgTerminal}, master)
-	return nil
+	return p.conn.Send(plan.Message{Op: plan.MsgTerminal}, master)
 }
 
 // buildFilter makes the BPF program, nil for none.

@@ -1,7 +1,6 @@
 package initproc
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -102,7 +101,7 @@ func (p *process) take(index int) error {
 	if err != nil {
 		return fmt.Errorf("open %q: %w", c.Source, err)
 	}
-	p.held[-1-index] = os.NewFile(uintptr(fd), c.Source)
+	p.held[-1-index] = fd
 	return nil
 }
 
@@ -114,8 +113,7 @@ func (p *process) takeLibraries() error {
 		if err != nil {
 			return fmt.Errorf("open %q: %w", lib.File, err)
 		}
-		f := os.NewFile(uintptr(fd), lib.File)
-		p.libs = append(p.libs, f)
+		p.libs = append(p.libs, fd)
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil {
 			return fmt.Errorf("look at %q: %w", lib.File, err)
@@ -176,6 +174,7 @@ func (p *process) readOnlyRoot() error {
 func (p *process) rootBy(method string) error {
 	sandbox := p.plan.Root.Sandbox
 	dir := os.NewFile(uintptr(p.sandbox), sandbox)
+	defer dir.Close()
 	root := p.plan.Identity.Layout.Root()
 	owner := rootfs.Ownership{Single: p.singleOwner(), UID: int(root.UID), GID: int(root.GID)}
 	if method == plan.CopyOverlay {
@@ -199,11 +198,11 @@ func (p *process) rootBy(method string) error {
 func (p *process) singleOwner() bool { return p.plan.Identity.Layout.Root().UID == 0 }
 
 func (p *process) copyTree(dir *os.File, method string, owner rootfs.Ownership) error {
-	src, err := os.Open(p.plan.Root.Lower)
+	src, err := unix.Open(p.plan.Root.Lower, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("open the image: %w", err)
 	}
-	defer src.Close()
+	defer unix.Close(src)
 	if method == plan.CopyReflink && !rootfs.CanReflink(dir) {
 		return fmt.Errorf("the store's file system shares no blocks: %w", unix.EOPNOTSUPP)
 	}
@@ -214,24 +213,22 @@ func (p *process) copyTree(dir *os.File, method string, owner rootfs.Ownership) 
 	if err != nil {
 		return fmt.Errorf("open the sandbox's tree: %w", err)
 	}
-	dst := os.NewFile(uintptr(fd), "tree")
-	defer dst.Close()
+	defer unix.Close(fd)
 	opt := rootfs.CopyOptions{Method: rootfs.Method(method), SkipChown: owner.Single}
 	if p.plan.Image.Foreign {
 		opt.Owner = &owner
 	}
-	_, err = rootfs.CopyTree(context.Background(), src, dst, opt)
-	return err
+	return p.copyElsewhere(src, fd, plan.TreeJob{From: p.plan.Root.Lower, Options: opt})
 }
 
-// clearGroups drops the supplementary groups of every thread of pid 1; the
-// payload inherits none. Only now: a path that is open to a group of the
+// clearGroups drops the supplementary groups of pid 1; the payload inherits
+// none. Only now: a path that is open to a group of the
 // caller's had to be taken with it.
 func (p *process) clearGroups() error {
 	if err := unix.Setgroups([]int{}); err != nil {
 		return err
 	}
-	return dieWithParent()
+	return dieWithParent(p.control)
 }
 
 // limitNamespaces lets exactly one more user namespace exist below U1: U2. The

@@ -48,7 +48,7 @@ func work(progress func(rootfs.Progress)) error {
 	if err != nil || m.Op != plan.MsgGo {
 		os.Exit(1)
 	}
-	if err := dieWithParent(); err != nil {
+	if err := dieWithParent(plan.FDControl); err != nil {
 		return err
 	}
 	// What belongs to a group of the caller's and to nobody else is not for
@@ -61,6 +61,10 @@ func work(progress func(rootfs.Progress)) error {
 		return rootfs.Build(context.Background(), *job.Build, progress)
 	case job.EmptyTrash != nil:
 		return rootfs.EmptyTrash(job.EmptyTrash.Store, job.EmptyTrash.Names...)
+	case job.CopyTree != nil:
+		from, to := os.NewFile(plan.FDFrom, job.CopyTree.From), os.NewFile(plan.FDTo, "the copy")
+		_, err := rootfs.CopyTree(context.Background(), from, to, job.CopyTree.Options)
+		return err
 	default:
 		return errors.New("the job is empty (please report this)")
 	}

@@ -1,52 +1,136 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
-	"os"
 	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sbx-run/sbx/internal/initproc"
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/vfork"
 )
 
 // Beginning is pid 1 on its way, while it is not yet known what it will do.
 //
-// Making namespaces takes the kernel, and the re-exec takes the Go runtime, as
-// long as looking at the host and deciding takes the supervisor. So they run
-// beside each other. Until its id maps are written pid 1 can do nothing, and
-// does nothing but wait for them; nothing on the host is changed.
+// Making namespaces takes the kernel as long as looking at the host and deciding
+// takes the supervisor. So they run beside each other. Until its id maps are
+// written pid 1 can do nothing, and does nothing but wait for them; nothing on
+// the host is changed.
+//
+// From the clone until it is told what to become, pid 1 is a goroutine of the
+// supervisor's, see package vfork: what it is to do need not be sent, what goes
+// wrong comes back as an error, and a second start of the Go runtime, which would
+// take longer than everything that it has to do, is off the way to the program.
 type Beginning struct {
 	cloned chan struct{}
 	child  *child
 	err    error
-	end    chan struct{}
-	once   sync.Once
+	// work is the plan that pid 1 carries out; closed without one to give up.
+	work chan *plan.Plan
+	// outcome tells how that went, once.
+	outcome chan outcome
+	end     chan struct{}
+	once    sync.Once
+	given   sync.Once
 }
+
+// outcome is how the setting up ended, with the program running or an error,
+// which is a [*initproc.StageError] where a stage failed.
+type outcome struct {
+	payload *initproc.Payload
+	err     error
+}
+
+// errGivenUp is the outcome of a pid 1 that was never told to do anything.
+var errGivenUp = errors.New("pid 1 was not needed after all")
 
 // Begin clones pid 1. A refusal of the kernel shows when the run asks for it:
 // the command line may be wrong as well, and that comes first.
 func Begin(hostNetwork bool) *Beginning {
-	b := &Beginning{cloned: make(chan struct{}), end: make(chan struct{})}
-	go b.clone(namespaces(hostNetwork))
+	b := &Beginning{
+		cloned: make(chan struct{}), end: make(chan struct{}),
+		work: make(chan *plan.Plan, 1), outcome: make(chan outcome, 1),
+	}
+	go b.run(namespaces(hostNetwork))
 	return b
 }
 
-// clone stays until the end: the parent-death signal of pid 1 is sent when the
+// run stays until the end: the parent-death signal of pid 1 is sent when the
 // *thread* that cloned it ends (prctl(2), golang/go#27505). The goroutine keeps
 // its thread, and the thread ends with it.
-func (b *Beginning) clone(flags uintptr) {
+func (b *Beginning) run(flags uintptr) {
 	runtime.LockOSThread()
-	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
-	if err != nil {
-		b.err = fmt.Errorf("open /dev/null: %w", err)
-	} else {
-		b.child, b.err = newChild(plan.InitName, flags, [3]*os.File{null, null, null})
-		null.Close()
+	if payload, err := b.live(flags); b.err == nil {
+		b.outcome <- outcome{payload, err}
 	}
-	close(b.cloned)
 	<-b.end
+}
+
+// live clones pid 1, and is pid 1 until that has become a program of its own.
+func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
+	ours, theirs, setup, err := openEnds()
+	if err != nil {
+		b.err = err
+		close(b.cloned)
+		return nil, err
+	}
+	process, err := vfork.Start(flags | unix.CLONE_NEWUSER)
+	if err != nil {
+		setup.Close()
+		_ = unix.Close(theirs)
+		_ = unix.Close(ours)
+		b.err = cloneError(err)
+		close(b.cloned)
+		return nil, err
+	}
+	// From here on these lines run in pid 1.
+	setup.Survive()
+	b.child = newFirst(process.Pid, ours, theirs)
+	close(b.cloned)
+	payload, err := b.setUp(setup)
+	if err == nil {
+		err = payload.Become(process)
+	}
+	if err != nil {
+		process.Exit(1)
+	}
+	// And from here on in the supervisor again.
+	if err != nil {
+		setup.Close()
+		return nil, err
+	}
+	return payload, payload.Release()
+}
+
+// setUp waits for the plan and carries it out.
+func (b *Beginning) setUp(setup *initproc.Setup) (payload *initproc.Payload, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("pid 1 of the sandbox: %v (please report this)", r)
+		}
+	}()
+	p, ok := <-b.work
+	if !ok {
+		return nil, errGivenUp
+	}
+	return setup.Do(p)
+}
+
+// openEnds makes what both sides have from before the clone.
+func openEnds() (ours, theirs int, setup *initproc.Setup, err error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, 0, nil, fmt.Errorf("make the control socket: %w", err)
+	}
+	if setup, err = initproc.NewSetup(pair[1], pair[0]); err != nil {
+		_ = unix.Close(pair[0])
+		_ = unix.Close(pair[1])
+		return 0, 0, nil, err
+	}
+	return pair[0], pair[1], setup, nil
 }
 
 // take waits for the clone and hands the child over; it is the caller's then.
@@ -57,12 +141,24 @@ func (b *Beginning) take() (*child, error) {
 	return c, b.err
 }
 
+// give tells pid 1 what to do; it has its id maps and the descriptors that the
+// plan is about. A nil plan tells it to end. Only the first call counts.
+func (b *Beginning) give(p *plan.Plan) {
+	b.given.Do(func() {
+		if p != nil {
+			b.work <- p
+		}
+		close(b.work)
+	})
+}
+
 // Abandon ends what was begun, if no run has taken it, and the thread behind it.
 func (b *Beginning) Abandon() {
 	b.once.Do(func() {
 		<-b.cloned
 		if b.child != nil {
-			b.child.kill()
+			b.give(nil)
+			<-b.outcome
 			b.child.close()
 		}
 		close(b.end)

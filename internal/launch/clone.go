@@ -1,8 +1,10 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -35,32 +37,55 @@ func (e *CloneError) Unwrap() error { return e.Errno }
 
 // child is a process of U1 that waits for its id maps.
 type child struct {
-	process *os.Process
-	conn    plan.Conn
-	socket  *os.File
+	pid    int
+	conn   plan.Conn
+	socket int // our end
+	// theirs is pid 1's end, which it got by the clone; -1 when it is closed.
+	theirs int
+	reaped bool
+	mu     sync.Mutex
 }
 
-// newChild clones a re-exec of this binary, as name, into new namespaces. Its
+// newFirst is pid 1. It has its end of the socket from the clone; our copy of
+// that is closed by [child.detach].
+func newFirst(pid, ours, theirs int) *child {
+	return &child{pid: pid, conn: plan.NewConn(ours), socket: ours, theirs: theirs}
+}
+
+// detach closes our copy of pid 1's end: with it open, pid 1's death would not
+// be the end of the conversation. It is for the supervisor's goroutines only.
+func (c *child) detach() {
+	if c.theirs >= 0 {
+		_ = unix.Close(c.theirs)
+		c.theirs = -1
+	}
+}
+
+// newChild starts a re-exec of this binary, as name, in new namespaces. Its
 // descriptors are 0, 1 and 2, FDControl, and then files.
 func newChild(name string, namespaces uintptr, stdio [3]*os.File, files ...*os.File) (*child, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make the control socket: %w", err)
 	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "control"), os.NewFile(uintptr(pair[1]), "control")
-	defer theirs.Close()
-	all := append([]*os.File{stdio[0], stdio[1], stdio[2], theirs}, files...)
-	process, err := os.StartProcess(self, []string{name}, &os.ProcAttr{
+	defer unix.Close(pair[1])
+	fds := []uintptr{stdio[0].Fd(), stdio[1].Fd(), stdio[2].Fd(), uintptr(pair[1])}
+	for _, f := range files {
+		fds = append(fds, f.Fd())
+	}
+	// Not os.StartProcess, which at its first use starts another process to
+	// find out whether pidfds work.
+	pid, err := syscall.ForkExec(self, []string{name}, &syscall.ProcAttr{
 		Dir: "/",
-		// Empty: /proc/1/environ would show whatever is in it (SECURITY B5).
+		// Empty: /proc/PID/environ would show whatever is in it (SECURITY B5).
 		Env:   []string{},
-		Files: all,
+		Files: fds,
 		Sys: &syscall.SysProcAttr{
 			// Go shares the address space until execve by itself, but not with
 			// a user namespace, as its way of writing the maps would wait for
 			// ever. Ours does not, and a copy of the address space costs a
 			// fault with interrupts to all processors for each page that is
-			// written meanwhile: a tenth of the whole start.
+			// written meanwhile.
 			Cloneflags: namespaces | unix.CLONE_NEWUSER | unix.CLONE_VM | unix.CLONE_VFORK,
 			// Without them an execve by an unmapped uid would end with no
 			// capability at all, and the maps are written after it.
@@ -69,10 +94,10 @@ func newChild(name string, namespaces uintptr, stdio [3]*os.File, files ...*os.F
 		},
 	})
 	if err != nil {
-		ours.Close()
+		_ = unix.Close(pair[0])
 		return nil, cloneError(err)
 	}
-	return &child{process: process, conn: plan.NewConn(pair[0]), socket: ours}, nil
+	return &child{pid: pid, conn: plan.NewConn(pair[0]), socket: pair[0], theirs: -1}, nil
 }
 
 // setupCapabilities are what pid 1 does its work with; all are U1's only.
@@ -86,11 +111,10 @@ func setupCapabilities() []uintptr {
 
 // writeMaps makes U1 what the plan says.
 func (c *child) writeMaps(id plan.Identity) error {
-	pid := c.process.Pid
 	if id.Direct {
-		return userns.WriteDirect(pid, id.Layout.SetupUID, id.Layout.SetupGID, id.Layout.DenySetgroups())
+		return userns.WriteDirect(c.pid, id.Layout.SetupUID, id.Layout.SetupGID, id.Layout.DenySetgroups())
 	}
-	if err := id.Helpers.Write(pid, id.Layout.SetupUID, id.Layout.SetupGID); err != nil {
+	if err := id.Helpers.Write(c.pid, id.Layout.SetupUID, id.Layout.SetupGID); err != nil {
 		// A container often leaves the helpers no right to do their work.
 		return fmt.Errorf("%w; --userns=single needs no helper, and makes the program act as you", err)
 	}
@@ -107,24 +131,36 @@ func (c *child) release(files ...*os.File) error {
 }
 
 // kill ends the child and with it, if it is pid 1, its whole pid namespace.
-func (c *child) kill() { _ = c.process.Kill() }
+func (c *child) kill() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// Until it is waited for, its number is nobody else's.
+	if !c.reaped {
+		_ = unix.Kill(c.pid, unix.SIGKILL)
+	}
+}
 
-// close waits for the child's end.
+// close waits for the child's end and closes the socket.
 //
 // It returns what the child and all that it reaped have used.
 func (c *child) close() unix.Rusage {
-	defer c.socket.Close()
-	state, err := c.process.Wait()
-	if err != nil {
+	c.detach()
+	defer unix.Close(c.socket)
+	// WNOWAIT: a kill beside us must not hit the next process of this number.
+	for {
+		err := unix.Waitid(unix.P_PID, c.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reaped = true
+	var usage unix.Rusage
+	if _, err := unix.Wait4(c.pid, nil, 0, &usage); err != nil {
 		return unix.Rusage{}
 	}
-	usage, ok := state.SysUsage().(*syscall.Rusage)
-	if !ok {
-		return unix.Rusage{}
-	}
-	return unix.Rusage{
-		Utime: unix.Timeval(usage.Utime), Stime: unix.Timeval(usage.Stime), Maxrss: usage.Maxrss,
-	}
+	return usage
 }
 
 // memoryFile puts data into a memfd: no path, no length limit of a pipe, and

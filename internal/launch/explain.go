@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sbx-run/sbx/internal/initproc"
 	"github.com/sbx-run/sbx/internal/plan"
 )
 
@@ -114,10 +115,17 @@ func firstWord(s string) string {
 	return word
 }
 
-func stageError(p *plan.Plan, m plan.Message) error {
-	e := &StageError{Text: m.Text, Errno: syscall.Errno(m.Errno), NotFound: m.NotFound, NotRunnable: m.NotRunnable}
-	if stages := p.Stages(); m.Stage >= 0 && m.Stage < len(stages) {
-		e.Stage = stages[m.Stage]
+// stageError puts an error of pid 1's into the words of the plan.
+func stageError(p *plan.Plan, err error) error {
+	e := &StageError{Text: err.Error()}
+	_ = errors.As(err, &e.Errno)
+	var run *initproc.RunError
+	if errors.As(err, &run) {
+		e.NotFound, e.NotRunnable = run.NotFound, !run.NotFound
+	}
+	var at *initproc.StageError
+	if stages := p.Stages(); errors.As(err, &at) && at.Stage >= 0 && at.Stage < len(stages) {
+		e.Stage = stages[at.Stage]
 	}
 	if (e.Errno == unix.EPERM || e.Errno == unix.EACCES) && !e.NotRunnable {
 		// The restricted user namespace of Ubuntu can be made and gives no

@@ -117,13 +117,15 @@ func (r *run) replace() error {
 	if err != nil {
 		return err
 	}
-	r.init.kill()
+	child.detach()
+	r.begun.give(nil)
+	<-r.begun.outcome
 	r.init.close()
-	r.init = child
+	r.begun, r.init = begun, child
 	if err := child.writeMaps(r.plan.Identity); err != nil {
 		return err
 	}
-	return r.group.leaf.Add(child.process.Pid)
+	return r.group.leaf.Add(child.pid)
 }
 
 // observe follows the usage until stop is called: peaks where the kernel keeps

@@ -47,6 +47,7 @@ type run struct {
 	undo    undoStack
 	sandbox *rootfs.Sandbox
 	streams *streams
+	begun   *Beginning
 	init    *child
 	relay   *terminal
 	result  Result
@@ -91,9 +92,11 @@ func runOnce(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Res
 func (r *run) do(begun *Beginning) error {
 	start := time.Now()
 	var err error
+	r.begun = begun
 	if r.init, err = begun.take(); err != nil {
 		return err
 	}
+	r.init.detach()
 	maps := make(chan error, 1)
 	go func() { maps <- r.init.writeMaps(r.plan.Identity) }()
 	// Not earlier: the maps need not wait for the threads that this starts, and
@@ -103,7 +106,7 @@ func (r *run) do(begun *Beginning) error {
 	if err := r.start(maps); err != nil {
 		return err
 	}
-	stop := r.observe(r.init.process.Pid)
+	stop := r.observe(r.init.pid)
 	err = r.watch(signals)
 	stop()
 	r.result.Wall = time.Since(start)
@@ -111,7 +114,7 @@ func (r *run) do(begun *Beginning) error {
 		// All that is left is pid 1 on its way out. Taking its namespaces
 		// apart takes the kernel longer than everything else together, and
 		// nobody has to wait for it: the parent-death signal sees to the rest.
-		r.init.socket.Close()
+		_ = unix.Close(r.init.socket)
 	} else {
 		r.result.Rusage = r.init.close()
 		err = r.afterwards(err)
@@ -144,17 +147,14 @@ func (r *run) start(maps <-chan error) error {
 		err = mapErr
 	}
 	if err == nil {
-		err = r.admit(r.init.process.Pid)
+		err = r.admit(r.init.pid)
 	}
 	if err == nil {
 		err = r.release()
 	}
 	if err != nil {
-		r.init.kill()
-		// It may have failed by itself, and then it knows better why.
-		if m, _, recvErr := r.init.conn.Receive(); recvErr == nil && m.Op == plan.MsgFailed {
-			err = stageError(r.plan, m)
-		}
+		r.begun.give(nil)
+		<-r.begun.outcome
 		r.init.close()
 	}
 	return err
@@ -251,11 +251,6 @@ func (r *run) place() error {
 
 // release gives pid 1 the plan and what goes with it.
 func (r *run) release() error {
-	data, err := memoryFile("plan", plan.Encode(r.plan))
-	if err != nil {
-		return err
-	}
-	defer data.Close()
 	program, sandbox := r.streams.null, r.streams.null
 	if r.held.Program != nil {
 		program = r.held.Program.File
@@ -264,9 +259,12 @@ func (r *run) release() error {
 		sandbox = r.sandbox.Dir
 	}
 	files := r.streams.files
-	err = r.init.release(files[0], files[1], files[2], data, sandbox, program)
+	if err := r.init.release(files[0], files[1], files[2], sandbox, program); err != nil {
+		return err
+	}
 	r.streams.started()
-	return err
+	r.begun.give(r.plan)
+	return nil
 }
 
 // undoStack holds what has to be undone on the host, last first.

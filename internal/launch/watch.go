@@ -72,11 +72,14 @@ func (r *run) watch(signals caught) error {
 	for {
 		select {
 		case m := <-messages:
-			done, err := r.handle(m)
-			if done {
+			if done, err := r.handle(m); done {
 				return err
 			}
-			if m.Op == plan.MsgStarted && r.plan.Process.Timeout > 0 {
+		case out := <-r.begun.outcome:
+			if err := r.started(out); err != nil {
+				return err
+			}
+			if r.plan.Process.Timeout > 0 {
 				timeout = time.After(r.plan.Process.Timeout)
 			}
 		case s := <-signals.c:
@@ -104,6 +107,28 @@ func (r *run) watch(signals caught) error {
 	}
 }
 
+// started notes that the program runs, or why it does not, and tells pid 1, which
+// is a program of its own by now, about its payload.
+func (r *run) started(out outcome) error {
+	if out.err != nil {
+		r.init.kill()
+		return stageError(r.plan, out.err)
+	}
+	r.result.SHA256, r.result.Copy = out.payload.SHA256, out.payload.Copied
+	if r.plan.Root.Keep {
+		r.result.Sandbox = r.plan.Root.Sandbox
+	}
+	err := r.init.conn.Send(plan.Message{Op: plan.MsgReap, Pid: out.payload.Pid, Empty: out.payload.Empty})
+	for _, m := range out.payload.Early {
+		err = errors.Join(err, r.init.conn.Send(m))
+	}
+	if err != nil && !errors.Is(err, unix.EPIPE) {
+		return err
+	}
+	r.streams.feedProgram()
+	return nil
+}
+
 // handle acts on one message; done when there will be no further one.
 func (r *run) handle(m incoming) (done bool, err error) {
 	if m.err != nil {
@@ -127,12 +152,6 @@ func (r *run) handle(m incoming) (done bool, err error) {
 			r.init.kill()
 		}
 		return err != nil, err
-	case plan.MsgStarted:
-		r.streams.feedProgram()
-		r.result.SHA256, r.result.Copy = m.SHA256, m.Copy
-		if r.plan.Root.Keep {
-			r.result.Sandbox = r.plan.Root.Sandbox
-		}
 	case plan.MsgStopped:
 		// Only where there is somebody to bring it back: without a terminal a
 		// program that stops itself would stop the script around sbx for good,
@@ -141,8 +160,6 @@ func (r *run) handle(m incoming) (done bool, err error) {
 			r.suspend()
 		}
 		r.askedToStop = false
-	case plan.MsgFailed:
-		return true, stageError(r.plan, m.Message)
 	case plan.MsgExited:
 		r.exited = true
 		r.result.Status, r.result.Signal = m.Status, unix.Signal(m.Signal)

@@ -73,28 +73,10 @@ func follow(in *json.Decoder, progress func(rootfs.Progress)) error {
 			if progress != nil {
 				progress(*rep.Progress)
 			}
-		case rep.Error != "":
-			return &WorkerError{Text: rep.Error, Errno: unix.Errno(rep.Errno)}
 		default:
-			return nil
+			return rep.Err()
 		}
 	}
-}
-
-// WorkerError is an error of a worker, with its errno.
-type WorkerError struct {
-	Text  string
-	Errno unix.Errno
-}
-
-func (e *WorkerError) Error() string { return e.Text }
-
-// Unwrap makes errors.Is work across the process border.
-func (e *WorkerError) Unwrap() error {
-	if e.Errno == 0 {
-		return nil
-	}
-	return e.Errno
 }
 
 // BuildImage makes the image of the request, or waits for another process that

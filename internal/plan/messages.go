@@ -13,34 +13,27 @@ import (
 //
 //	supervisor                             pid 1
 //	    │   (clone)                            │
-//	    ├── go +fds ──────────────────────────►│ the id maps are written; the plan
+//	    ├── go +fds ──────────────────────────►│ the id maps are written
 //	    │◄───────────────────── terminal +fd ──┤ the pty's master, with a terminal only
 //	    ├── terminal ────────────────────────►│ it has its size and modes
-//	    │◄────────── failed {stage, errno} ────┤ or
-//	    │◄────────────────── started {…} ──────┤ execve succeeded
+//	    │   (pid 1 executes itself anew)       │
+//	    ├── reap {pid} ───────────────────────►│ the payload has been executed
 //	    ├── signal {n} ───────────────────────►│ to the payload's process group
 //	    │◄────────────────────────── stopped ──┤ the payload was stopped (Ctrl-Z)
 //	    ├── kill ─────────────────────────────►│ end everything
 //	    │◄────────────────────── exited {…} ───┤ then pid 1 kills what is left and exits
 //
-// "started" is explicit: a pipe that closes is what a death looks like too.
+// What pid 1 could not do needs no message: until it executes itself anew it runs
+// in the supervisor's memory.
 type Message struct {
 	Op string
 
 	Signal int // signal, exited, stopped
 
-	// failed: the index in Plan.Stages, the text that stands before the errno
-	// where it is finer than the stage's, and the errno, 0 when there is none.
-	Stage int
-	Text  string
-	Errno int
-	// NotFound and NotRunnable tell why the program itself could not be executed.
-	NotFound    bool
-	NotRunnable bool
-
-	// started
-	SHA256 string // of the program, when it was copied in
-	Copy   string // how the root was copied
+	// reap: the payload's number inside, and whether the sandbox's directory is
+	// behind FDDir, to be emptied in the end.
+	Pid   int
+	Empty bool
 
 	// exited
 	Status int
@@ -51,31 +44,32 @@ type Message struct {
 // The operations of a [Message].
 const (
 	MsgGo       = "go"
+	MsgReap     = "reap"
 	MsgSignal   = "signal"
 	MsgKill     = "kill"
 	MsgTerminal = "terminal"
-	MsgFailed   = "failed"
-	MsgStarted  = "started"
 	MsgStopped  = "stopped"
 	MsgExited   = "exited"
 )
 
-// The descriptors that come with go, in this order: the payload's 0, 1 and 2, a
-// memfd with the plan, the sandbox's directory, and the program. What there is
-// none of is /dev/null.
+// The descriptors that come with go, in this order: the payload's 0, 1 and 2,
+// the sandbox's directory, and the program. What there is none of is /dev/null.
 const (
 	GoStdin = iota
 	GoStdout
 	GoStderr
-	GoPlan
 	GoSandbox
 	GoProgram
 	goDescriptors
 )
 
-// FDControl is the socket, the one descriptor behind 0, 1 and 2 that pid 1 is
-// born with. A worker has two more, see [FDJob].
-const FDControl = 3
+// The descriptors of pid 1 behind 0, 1 and 2: the socket, and the sandbox's
+// directory where it has to be emptied. A worker has the first, and others
+// behind it, see [FDJob].
+const (
+	FDControl = 3
+	FDDir     = 4
+)
 
 // maxMessage bounds a packet in bytes; what exceeds it is an error of sbx.
 const maxMessage = 64 << 10

@@ -1,0 +1,120 @@
+package vfork
+
+import (
+	"fmt"
+	"runtime"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is a new process that has borrowed the calling goroutine.
+type Process struct {
+	// Pid is its number in the caller's pid namespace. The kernel writes it
+	// before either side goes on (CLONE_PARENT_SETTID).
+	Pid int
+
+	borrowed borrowed
+	mask     uint64 // the thread's signal mask before Start
+}
+
+// borrowed is what the assembly works with; it knows the fields by name,
+// through go_asm.h.
+type borrowed struct {
+	tid int32
+	// sp and bp are where the goroutine's thread goes on when the process has
+	// given it back; sp is 0 as long as it has not.
+	sp, bp uintptr
+	call   [6]uintptr // the number and the arguments of the call that gives it back
+}
+
+// Start clones a process into the namespaces of flags (CLONE_NEW…) and returns
+// in it: until [Process.Exec] or [Process.Exit] gives the goroutine back, every
+// line of it runs in the new process. With an error there is none.
+//
+// The goroutine must have locked its thread (runtime.LockOSThread), and keeps
+// it: the parent-death signal (prctl(2)) is tied to it.
+func Start(flags uintptr) (*Process, error) {
+	p := new(Process)
+	// Signals for the process group come here too until setsid(2), and the
+	// handlers are the runtime's: they stay blocked, also behind the execve.
+	all := ^uint64(0)
+	if err := sigmask(&all, &p.mask); err != nil {
+		return nil, err
+	}
+	r := enter(flags|unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_PARENT_SETTID|uintptr(unix.SIGCHLD), &p.borrowed)
+	if r != 0 {
+		_ = sigmask(&p.mask, nil)
+		return nil, fmt.Errorf("clone: %w", unix.Errno(r))
+	}
+	p.Pid = int(p.borrowed.tid)
+	return p, nil
+}
+
+// Exec replaces the process by the program behind fd, or at path where fd is
+// AT_FDCWD (execveat(2)), and returns in the caller's process. With an error
+// everything is as before: the goroutine is still in the new process.
+func (p *Process) Exec(fd int, path string, argv, env []string, flags int) error {
+	name, err := unix.BytePtrFromString(path)
+	if err != nil {
+		return fmt.Errorf("execute %q: %w", path, err)
+	}
+	args, err := pointers(argv)
+	if err != nil {
+		return err
+	}
+	envs, err := pointers(env)
+	if err != nil {
+		return err
+	}
+	err = p.giveBack(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(name)),
+		uintptr(unsafe.Pointer(&args[0])), uintptr(unsafe.Pointer(&envs[0])), uintptr(flags))
+	runtime.KeepAlive(name)
+	runtime.KeepAlive(args)
+	runtime.KeepAlive(envs)
+	return err
+}
+
+// Exit ends the process and returns in the caller's, which has to reap it.
+func (p *Process) Exit(status int) { _ = p.giveBack(unix.SYS_EXIT_GROUP, uintptr(status), 0, 0, 0, 0) }
+
+func (p *Process) giveBack(call ...uintptr) error {
+	copy(p.borrowed.call[:], call)
+	if errno := leave(&p.borrowed); errno != 0 {
+		return unix.Errno(errno)
+	}
+	return sigmask(&p.mask, nil)
+}
+
+func pointers(list []string) ([]*byte, error) {
+	array := make([]*byte, len(list)+1)
+	for i, s := range list {
+		b, err := unix.BytePtrFromString(s)
+		if err != nil {
+			return nil, fmt.Errorf("use %q as an argument: %w", s, err)
+		}
+		array[i] = b
+	}
+	return array, nil
+}
+
+func sigmask(set, old *uint64) error {
+	_, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
+		uintptr(unsafe.Pointer(set)), uintptr(unsafe.Pointer(old)), 8, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("block the signals: %w", errno)
+	}
+	return nil
+}
+
+// enter clones. It returns 0 in the child, and an errno in the parent when
+// there is none. Otherwise the parent's thread comes back as from leave.
+//
+//go:noescape
+func enter(flags uintptr, b *borrowed) uintptr
+
+// leave makes b.call. It returns 0 in the parent once that has succeeded, and
+// the errno in the child when it has not.
+//
+//go:noescape
+func leave(b *borrowed) uintptr
