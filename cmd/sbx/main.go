@@ -28,11 +28,9 @@ import (
 )
 
 func main() {
-	// pid 1 and the store's worker are this binary, executed again: they are
-	// told from a user's call by argv[0], before anything else happens.
+	// The store's worker is this binary, executed again: it is told from a
+	// user's call by argv[0], before anything else happens.
 	switch os.Args[0] {
-	case plan.InitName:
-		os.Exit(initproc.Main())
 	case plan.WorkerName:
 		os.Exit(initproc.WorkerMain())
 	case trial.Name:

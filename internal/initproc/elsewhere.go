@@ -10,6 +10,7 @@ import (
 
 	"github.com/sbx-run/sbx/internal/forkexec"
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/reaper"
 )
 
 // copyElsewhere copies a tree by a process of its own, a child of pid 1 that is a
@@ -37,7 +38,7 @@ func (p *process) copyElsewhere(from, to int, job plan.TreeJob) error {
 		fds = append(fds, pair[:]...)
 	}
 	if err == nil {
-		err = plan.NewConn(pair[0]).Send(plan.Message{Op: plan.MsgGo})
+		err = reaper.NewConn(pair[0]).Send(reaper.Packet{Op: reaper.Go})
 	}
 	if err != nil {
 		return fmt.Errorf("prepare a helper process: %w", err)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/sbx-run/sbx/internal/forkexec"
 	"github.com/sbx-run/sbx/internal/landlock"
-	"github.com/sbx-run/sbx/internal/plan"
 )
 
 // securebits keep uid 0 from meaning anything (NOROOT, NO_SETUID_FIXUP,
@@ -202,10 +201,6 @@ type Payload struct {
 	Pid    int
 	SHA256 string // of the program, when it was copied in
 	Copied string // how the root was made
-	// Empty is set when pid 1 has the sandbox's directory, to empty it in the end.
-	Empty bool
-	// Early are orders that reached pid 1 before it was able to obey.
-	Early []plan.Message
 
 	process *process
 	child   *forkexec.Child
@@ -235,7 +230,7 @@ func (p *process) start() (*Payload, error) {
 		return nil, err
 	}
 	return &Payload{
-		Pid: child.Pid, SHA256: p.sha256, Copied: p.copied, Early: p.early, Empty: p.dir >= 0 && !p.plan.Root.Keep,
+		Pid: child.Pid, SHA256: p.sha256, Copied: p.copied,
 		process: p, child: child,
 	}, nil
 }
@@ -264,7 +259,7 @@ func (p *process) admit(pid int) error {
 // execve(2) has succeeded. The error is a [*StageError].
 func (pl *Payload) Release() error {
 	p := pl.process
-	_ = unix.Close(p.self)
+	_ = unix.Close(p.init)
 	_ = unix.Close(p.gate[0])
 	_, err := unix.Write(p.gate[1], []byte{1})
 	_ = unix.Close(p.gate[1])

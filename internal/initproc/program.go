@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/reaper"
 	"github.com/sbx-run/sbx/internal/seccomp"
 	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
@@ -233,7 +234,7 @@ func (p *process) openConsole() error {
 	if err := unix.IoctlSetInt(p.slave, unix.TIOCSCTTY, 0); err != nil {
 		return fmt.Errorf("make it the controlling terminal: %w", err)
 	}
-	return p.conn.Send(plan.Message{Op: plan.MsgTerminal}, master)
+	return p.conn.Send(reaper.Packet{Op: reaper.Terminal}, master)
 }
 
 // buildFilter makes the BPF program, nil for none.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sbx-run/sbx/internal/forkexec"
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/reaper"
 	"github.com/sbx-run/sbx/internal/vfork"
 	"github.com/sbx-run/sbx/mounts"
 )
@@ -31,15 +32,15 @@ type process struct {
 	*Setup
 	plan    *plan.Plan
 	stages  []plan.Stage
-	conn    plan.Conn
+	conn    reaper.Conn
 	builder *mounts.Builder
-	held    map[int]int    // copy-in sources by index
-	libs    []int          // libraries to copy along, in the plan's order
-	sandbox int            // the sandbox's directory in the store
-	program int            // the program, when it is to be copied in
-	dir     int            // the sandbox's directory, a detached mount of it alone
-	slave   int            // the payload's terminal, -1 without
-	early   []plan.Message // orders that came before there was a payload
+	held    map[int]int // copy-in sources by index
+	libs    []int       // libraries to copy along, in the plan's order
+	sandbox int         // the sandbox's directory in the store
+	program int         // the program, when it is to be copied in
+	dir     int         // the sandbox's directory, a detached mount of it alone
+	self    int         // this binary, for copyElsewhere
+	slave   int         // the payload's terminal, -1 without
 	sha256  string
 	copied  string // how the root was made
 	proc    int    // a procfs that the payload never sees
@@ -50,7 +51,7 @@ type process struct {
 type Setup struct {
 	control    int // pid 1's end of the socket
 	supervisor int // the other one
-	self       int // this binary
+	init       int // the program that pid 1 becomes, see package reaper
 	gate       [2]int
 	report     forkexec.Report
 	dumpable   uintptr // what the memory's attribute was
@@ -62,13 +63,11 @@ type Setup struct {
 func NewSetup(control, supervisor int) (*Setup, error) {
 	s := &Setup{control: control, supervisor: supervisor}
 	var err error
-	// The link leads to the file that runs now, even when its name has been given
-	// to another one meanwhile.
-	if s.self, err = unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
-		return nil, fmt.Errorf("open this program: %w", err)
+	if s.init, err = reaper.Open(); err != nil {
+		return nil, err
 	}
 	if err = unix.Pipe2(s.gate[:], unix.O_CLOEXEC); err != nil {
-		_ = unix.Close(s.self)
+		_ = unix.Close(s.init)
 		return nil, fmt.Errorf("make the gate: %w", err)
 	}
 	if s.report, err = forkexec.NewReport(); err != nil {
@@ -81,7 +80,7 @@ func NewSetup(control, supervisor int) (*Setup, error) {
 
 // Close closes the supervisor's descriptors where no payload was started.
 func (s *Setup) Close() {
-	_ = unix.Close(s.self)
+	_ = unix.Close(s.init)
 	_ = unix.Close(s.gate[0])
 	_ = unix.Close(s.gate[1])
 	s.report.Close()
@@ -137,8 +136,8 @@ func shorten(text string) string {
 // [plan.MsgGo] have been sent. The error is a [*StageError].
 func (s *Setup) Do(pl *plan.Plan) (*Payload, error) {
 	p := &process{
-		Setup: s, plan: pl, stages: pl.Stages(), conn: plan.NewConn(s.control),
-		dir: -1, slave: -1, proc: -1, held: map[int]int{},
+		Setup: s, plan: pl, stages: pl.Stages(), conn: reaper.NewConn(s.control),
+		dir: -1, slave: -1, proc: -1, self: -1, held: map[int]int{},
 	}
 	if err := p.begin(); err != nil {
 		return nil, &StageError{noStage, err}
@@ -171,7 +170,7 @@ func (p *process) begin() error {
 		return err
 	}
 	m, fds, err := p.conn.Receive()
-	if err != nil || m.Op != plan.MsgGo || len(fds) <= plan.GoProgram {
+	if err != nil || m.Op != reaper.Go || len(fds) <= plan.GoProgram {
 		exit() // the supervisor is gone
 	}
 	for fd := range 3 {
@@ -181,6 +180,23 @@ func (p *process) begin() error {
 		_ = unix.Close(fds[fd])
 	}
 	p.sandbox, p.program = fds[plan.GoSandbox], fds[plan.GoProgram]
+	return p.holdSelf()
+}
+
+// holdSelf opens this binary, by a link that leads to the file that runs now even
+// when its name has been given to another one meanwhile.
+func (p *process) holdSelf() error {
+	copies := !p.plan.Root.InMemory && !p.plan.Root.ReadOnly
+	for _, c := range p.plan.CopyIn {
+		copies = copies || c.Directory
+	}
+	if !copies {
+		return nil
+	}
+	var err error
+	if p.self, err = unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("open this program: %w", err)
+	}
 	return nil
 }
 
@@ -211,18 +227,13 @@ func closeInherited() error {
 }
 
 // awaitTerminal waits until the supervisor has given the terminal its size and
-// modes: a program may ask for them first of all. Orders that come earlier are
-// kept for the program.
+// modes: a program may ask for them first of all.
 func (p *process) awaitTerminal() {
-	for p.slave >= 0 {
-		m, _, err := p.conn.Receive()
-		if err != nil {
-			exit()
-		}
-		if m.Op == plan.MsgTerminal {
-			return
-		}
-		p.early = append(p.early, m)
+	if p.slave < 0 {
+		return
+	}
+	if m, _, err := p.conn.Receive(); err != nil || m.Op != reaper.Terminal {
+		exit()
 	}
 }
 
@@ -242,9 +253,8 @@ func (p *process) letGo() error {
 	return dropBounding()
 }
 
-// reaperCapabilities are what pid 1 keeps: it ends processes of every id and
-// empties the sandbox's directory.
-const reaperCapabilities = 1<<unix.CAP_KILL | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH | 1<<unix.CAP_FOWNER
+// reaperCapabilities are what pid 1 keeps: it ends processes of every id.
+const reaperCapabilities = 1 << unix.CAP_KILL
 
 // dropBounding takes the others from what an execve(2) by id 0 gives.
 func dropBounding() error {
@@ -261,30 +271,42 @@ func dropBounding() error {
 	return nil
 }
 
-// Become makes the new process what pid 1 is from now on, see [Main], and gives
-// the goroutine back to the supervisor. With an error it is still pid 1's.
+// Become makes the new process what pid 1 is from now on, and gives the goroutine
+// back to the supervisor. With an error it is still pid 1's.
 func (pl *Payload) Become(v *vfork.Process) error {
-	p := pl.process
+	children, err := unix.Signalfd(-1, &unix.Sigset_t{Val: [16]uint64{1 << (unix.SIGCHLD - 1)}}, unix.SFD_NONBLOCK|unix.SFD_CLOEXEC)
+	if err != nil {
+		return fmt.Errorf("make pid 1's signal descriptor: %w", err)
+	}
 	// Fixed places, the last of all: what stood there, in a copy of the
 	// supervisor's table, was the Go runtime's or anybody's.
-	control, err := unix.FcntlInt(uintptr(p.control), unix.F_DUPFD_CLOEXEC, plan.FDDir+1)
-	if err != nil {
-		return fmt.Errorf("duplicate the control socket: %w", err)
-	}
-	self, err := unix.FcntlInt(uintptr(p.self), unix.F_DUPFD_CLOEXEC, plan.FDDir+1)
-	if err != nil {
-		return fmt.Errorf("duplicate this program: %w", err)
-	}
-	if p.dir >= 0 {
-		if err := unix.Dup3(p.dir, plan.FDDir, 0); err != nil {
-			return fmt.Errorf("duplicate the sandbox's directory: %w", err)
+	fds := []int{reaper.Control: pl.process.control, reaper.Children: children, reaper.Children + 1: pl.process.init}
+	for i := reaper.Control; i < len(fds); i++ {
+		if fds[i], err = unix.FcntlInt(uintptr(fds[i]), unix.F_DUPFD_CLOEXEC, len(fds)); err != nil {
+			return fmt.Errorf("duplicate pid 1's descriptors: %w", err)
 		}
 	}
-	if err := unix.Dup3(control, plan.FDControl, 0); err != nil {
-		return fmt.Errorf("duplicate the control socket: %w", err)
+	for i := reaper.Control; i <= reaper.Children; i++ {
+		if err := unix.Dup3(fds[i], i, 0); err != nil {
+			return fmt.Errorf("place pid 1's descriptors: %w", err)
+		}
 	}
-	if err := v.Exec(self, "", []string{plan.InitName}, nil, unix.AT_EMPTY_PATH); err != nil {
-		return fmt.Errorf("start pid 1 anew: %w", err)
+	if err := v.Exec(fds[reaper.Children+1], "", []string{plan.InitName}, nil, unix.AT_EMPTY_PATH); err != nil {
+		return fmt.Errorf("execute pid 1's program: %w", err)
+	}
+	return nil
+}
+
+// dieWithParent asks for SIGKILL when the supervisor ends. It comes after the
+// last change of credentials, which clears it. That the parent is alive at this
+// moment is known from the socket: a read gives end of file otherwise.
+func dieWithParent(control int) error {
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("ask to die with the supervisor: %w", err)
+	}
+	poll := []unix.PollFd{{Fd: int32(control), Events: unix.POLLRDHUP}}
+	if n, err := unix.Poll(poll, 0); err == nil && n > 0 && poll[0].Revents&(unix.POLLRDHUP|unix.POLLHUP) != 0 {
+		return fmt.Errorf("ask to die with the supervisor: %w", unix.ESRCH)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/reaper"
 	"github.com/sbx-run/sbx/rootfs"
 )
 
@@ -44,8 +45,8 @@ func work(progress func(rootfs.Progress)) error {
 	if err := json.Unmarshal(data, &job); err != nil {
 		return fmt.Errorf("decode the job: %w", err)
 	}
-	m, _, err := plan.NewConn(plan.FDControl).Receive()
-	if err != nil || m.Op != plan.MsgGo {
+	m, _, err := reaper.NewConn(plan.FDControl).Receive()
+	if err != nil || m.Op != reaper.Go {
 		os.Exit(1)
 	}
 	if err := dieWithParent(plan.FDControl); err != nil {

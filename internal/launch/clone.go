@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/reaper"
 	"github.com/sbx-run/sbx/userns"
 )
 
@@ -38,7 +39,7 @@ func (e *CloneError) Unwrap() error { return e.Errno }
 // child is a process of U1 that waits for its id maps.
 type child struct {
 	pid    int
-	conn   plan.Conn
+	conn   reaper.Conn
 	socket int // our end
 	// theirs is pid 1's end, which it got by the clone; -1 when it is closed.
 	theirs int
@@ -49,7 +50,7 @@ type child struct {
 // newFirst is pid 1. It has its end of the socket from the clone; our copy of
 // that is closed by [child.detach].
 func newFirst(pid, ours, theirs int) *child {
-	return &child{pid: pid, conn: plan.NewConn(ours), socket: ours, theirs: theirs}
+	return &child{pid: pid, conn: reaper.NewConn(ours), socket: ours, theirs: theirs}
 }
 
 // detach closes our copy of pid 1's end: with it open, pid 1's death would not
@@ -97,7 +98,7 @@ func newChild(name string, namespaces uintptr, stdio [3]*os.File, files ...*os.F
 		_ = unix.Close(pair[0])
 		return nil, cloneError(err)
 	}
-	return &child{pid: pid, conn: plan.NewConn(pair[0]), socket: pair[0], theirs: -1}, nil
+	return &child{pid: pid, conn: reaper.NewConn(pair[0]), socket: pair[0], theirs: -1}, nil
 }
 
 // setupCapabilities are what pid 1 does its work with; all are U1's only.
@@ -127,7 +128,7 @@ func (c *child) release(files ...*os.File) error {
 	for i, f := range files {
 		fds[i] = int(f.Fd())
 	}
-	return c.conn.Send(plan.Message{Op: plan.MsgGo}, fds...)
+	return c.conn.Send(reaper.Packet{Op: reaper.Go}, fds...)
 }
 
 // kill ends the child and with it, if it is pid 1, its whole pid namespace.

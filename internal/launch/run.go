@@ -11,6 +11,7 @@ import (
 
 	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/reaper"
 	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
 )
@@ -51,6 +52,8 @@ type run struct {
 	init    *child
 	relay   *terminal
 	result  Result
+	running bool // the program has been executed, and pid 1 told
+	early   []reaper.Packet
 	exited  bool // pid 1 has said its last word
 	// askedToStop is set while a SIGTSTP for us is on its way to the program.
 	askedToStop bool
@@ -110,7 +113,7 @@ func (r *run) do(begun *Beginning) error {
 	err = r.watch(signals)
 	stop()
 	r.result.Wall = time.Since(start)
-	if r.exited && r.group == nil && !r.account {
+	if r.exited && r.sandbox == nil && r.group == nil && !r.account {
 		// All that is left is pid 1 on its way out. Taking its namespaces
 		// apart takes the kernel longer than everything else together, and
 		// nobody has to wait for it: the parent-death signal sees to the rest.

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/reaper"
 )
 
 // killGrace is how long pid 1 may take to end everything and clean up after it
@@ -37,19 +37,19 @@ func catchSignals() caught {
 
 func (c caught) stop() { signal.Stop(c.c) }
 
-// incoming is a message of pid 1, or how the conversation ended.
+// incoming is a packet of pid 1, or how the conversation ended.
 type incoming struct {
-	plan.Message
+	reaper.Packet
 	fds []int
 	err error
 }
 
-func (c *child) messages() <-chan incoming {
+func (c *child) packets() <-chan incoming {
 	out := make(chan incoming, 4)
 	go func() {
 		for {
-			m, fds, err := c.conn.Receive()
-			out <- incoming{m, fds, err}
+			p, fds, err := c.conn.Receive()
+			out <- incoming{p, fds, err}
 			if err != nil {
 				return
 			}
@@ -58,20 +58,31 @@ func (c *child) messages() <-chan incoming {
 	return out
 }
 
+// order sends pid 1 an order. One that comes before pid 1 has a payload to carry
+// it out for waits until then.
+func (r *run) order(op reaper.Op, value int) {
+	p := reaper.Packet{Op: op, Value: uint32(value)}
+	if !r.running {
+		r.early = append(r.early, p)
+		return
+	}
+	_ = r.init.conn.Send(p) // pid 1's death is told by the end of its packets
+}
+
 // watch is the supervisor's loop, from the clone to the program's end.
 func (r *run) watch(signals caught) error {
-	messages := r.init.messages()
+	packets := r.init.packets()
 	var timeout, grace <-chan time.Time
 	interrupts := 0
 	end := func() {
-		_ = r.init.conn.Send(plan.Message{Op: plan.MsgKill})
+		r.order(reaper.Kill, 0)
 		if grace == nil {
 			grace = time.After(killGrace)
 		}
 	}
 	for {
 		select {
-		case m := <-messages:
+		case m := <-packets:
 			if done, err := r.handle(m); done {
 				return err
 			}
@@ -118,12 +129,10 @@ func (r *run) started(out outcome) error {
 	if r.plan.Root.Keep {
 		r.result.Sandbox = r.plan.Root.Sandbox
 	}
-	err := r.init.conn.Send(plan.Message{Op: plan.MsgReap, Pid: out.payload.Pid, Empty: out.payload.Empty})
-	for _, m := range out.payload.Early {
-		err = errors.Join(err, r.init.conn.Send(m))
-	}
-	if err != nil && !errors.Is(err, unix.EPIPE) {
-		return err
+	r.running = true
+	r.order(reaper.Reap, out.payload.Pid)
+	for _, p := range r.early {
+		r.order(p.Op, int(p.Value))
 	}
 	r.streams.feedProgram()
 	return nil
@@ -143,16 +152,16 @@ func (r *run) handle(m incoming) (done bool, err error) {
 		return true, ErrInitDied
 	}
 	switch m.Op {
-	case plan.MsgTerminal:
+	case reaper.Terminal:
 		r.relay, err = openTerminal(m.fds[0], r.plan.Process.RawTTY, r.hurry)
 		if err == nil {
-			err = r.init.conn.Send(plan.Message{Op: plan.MsgTerminal})
+			err = r.init.conn.Send(reaper.Packet{Op: reaper.Terminal})
 		}
 		if err != nil {
 			r.init.kill()
 		}
 		return err != nil, err
-	case plan.MsgStopped:
+	case reaper.Stopped:
 		// Only where there is somebody to bring it back: without a terminal a
 		// program that stops itself would stop the script around sbx for good,
 		// time limit and all.
@@ -160,12 +169,15 @@ func (r *run) handle(m incoming) (done bool, err error) {
 			r.suspend()
 		}
 		r.askedToStop = false
-	case plan.MsgExited:
+	case reaper.Exited:
 		r.exited = true
-		r.result.Status, r.result.Signal = m.Status, unix.Signal(m.Signal)
+		status := unix.WaitStatus(m.Value)
+		if r.result.Status = status.ExitStatus(); status.Signaled() {
+			r.result.Status, r.result.Signal = 0, status.Signal()
+		}
 		return true, nil
 	default:
-		return true, fmt.Errorf("pid 1 says %q, which means nothing (please report this)", m.Op)
+		return true, fmt.Errorf("pid 1 says %d, which means nothing (please report this)", m.Op)
 	}
 	return false, nil
 }
@@ -187,7 +199,7 @@ func (r *run) forward(s unix.Signal) {
 			r.relay.resume()
 		}
 	}
-	_ = r.init.conn.Send(plan.Message{Op: plan.MsgSignal, Signal: int(s)})
+	r.order(reaper.Signal, int(s))
 }
 
 // suspend follows the program into being stopped: the terminal goes back to the
@@ -208,7 +220,7 @@ func (r *run) suspend() {
 	if r.relay != nil {
 		r.relay.resume()
 	}
-	_ = r.init.conn.Send(plan.Message{Op: plan.MsgSignal, Signal: int(unix.SIGCONT)})
+	r.order(reaper.Signal, int(unix.SIGCONT))
 }
 
 // stop sends SIGTSTP to who, as kill(2) has it, and returns when this process

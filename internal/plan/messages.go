@@ -1,141 +1,18 @@
 package plan
 
-import (
-	"errors"
-	"fmt"
-	"io"
+import "github.com/sbx-run/sbx/internal/reaper"
 
-	"golang.org/x/sys/unix"
-)
-
-// The supervisor and pid 1 talk over one SOCK_SEQPACKET pair, a message a
-// packet. End of file is the other side's death.
-//
-//	supervisor                             pid 1
-//	    │   (clone)                            │
-//	    ├── go +fds ──────────────────────────►│ the id maps are written
-//	    │◄───────────────────── terminal +fd ──┤ the pty's master, with a terminal only
-//	    ├── terminal ────────────────────────►│ it has its size and modes
-//	    │   (pid 1 executes itself anew)       │
-//	    ├── reap {pid} ───────────────────────►│ the payload has been executed
-//	    ├── signal {n} ───────────────────────►│ to the payload's process group
-//	    │◄────────────────────────── stopped ──┤ the payload was stopped (Ctrl-Z)
-//	    ├── kill ─────────────────────────────►│ end everything
-//	    │◄────────────────────── exited {…} ───┤ then pid 1 kills what is left and exits
-//
-// What pid 1 could not do needs no message: until it executes itself anew it runs
-// in the supervisor's memory.
-type Message struct {
-	Op string
-
-	Signal int // signal, exited, stopped
-
-	// reap: the payload's number inside, and whether the sandbox's directory is
-	// behind FDDir, to be emptied in the end.
-	Pid   int
-	Empty bool
-
-	// exited
-	Status int
-	// Leftover is set when pid 1 could not empty the sandbox's directory.
-	Leftover bool
-}
-
-// The operations of a [Message].
-const (
-	MsgGo       = "go"
-	MsgReap     = "reap"
-	MsgSignal   = "signal"
-	MsgKill     = "kill"
-	MsgTerminal = "terminal"
-	MsgStopped  = "stopped"
-	MsgExited   = "exited"
-)
-
-// The descriptors that come with go, in this order: the payload's 0, 1 and 2,
-// the sandbox's directory, and the program. What there is none of is /dev/null.
+// The descriptors that come with [reaper.Go], in this order: the payload's 0, 1
+// and 2, the sandbox's directory, and the program. What there is none of is
+// /dev/null.
 const (
 	GoStdin = iota
 	GoStdout
 	GoStderr
 	GoSandbox
 	GoProgram
-	goDescriptors
 )
 
-// The descriptors of pid 1 behind 0, 1 and 2: the socket, and the sandbox's
-// directory where it has to be emptied. A worker has the first, and others
-// behind it, see [FDJob].
-const (
-	FDControl = 3
-	FDDir     = 4
-)
-
-// maxMessage bounds a packet in bytes; what exceeds it is an error of sbx.
-const maxMessage = 64 << 10
-
-// Conn is one end of the socket.
-type Conn struct{ fd int }
-
-// NewConn wraps the descriptor, which stays the caller's to close.
-func NewConn(fd int) Conn { return Conn{fd: fd} }
-
-// Send writes one message, and descriptors with it.
-func (c Conn) Send(m Message, fds ...int) error {
-	data := Encode(&m)
-	var rights []byte
-	if len(fds) > 0 {
-		rights = unix.UnixRights(fds...)
-	}
-	var err error
-	for {
-		err = unix.Sendmsg(c.fd, data, rights, nil, unix.MSG_NOSIGNAL)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("send message %s: %w", m.Op, err)
-	}
-	return nil
-}
-
-// Receive blocks for the next message; io.EOF when the other side is gone. The
-// descriptors that came along are close-on-exec and the caller's.
-func (c Conn) Receive() (m Message, fds []int, err error) {
-	data := make([]byte, maxMessage)
-	rights := make([]byte, unix.CmsgSpace(4*goDescriptors))
-	var n, rn int
-	for {
-		n, rn, _, _, err = unix.Recvmsg(c.fd, data, rights, unix.MSG_CMSG_CLOEXEC)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	if errors.Is(err, unix.ECONNRESET) {
-		return m, nil, io.EOF
-	}
-	if err != nil {
-		return m, nil, fmt.Errorf("receive: %w", err)
-	}
-	if n == 0 {
-		return m, nil, io.EOF
-	}
-	fds = receivedFDs(rights[:rn])
-	if err := Decode(data[:n], &m); err != nil {
-		return m, fds, fmt.Errorf("decode message: %w", err)
-	}
-	return m, fds, nil
-}
-
-func receivedFDs(rights []byte) []int {
-	messages, err := unix.ParseSocketControlMessage(rights)
-	if err != nil || len(messages) == 0 {
-		return nil
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil {
-		return nil
-	}
-	return fds
-}
+// FDControl is the one descriptor behind 0, 1 and 2 of pid 1 and of a worker, the
+// socket to the supervisor. A worker has others behind it, see [FDJob].
+const FDControl = reaper.Control

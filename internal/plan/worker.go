@@ -9,7 +9,7 @@ import (
 // The names under which the binary executes itself again, as argv[0]: main
 // dispatches on them before anything else.
 const (
-	InitName   = "sbx-init"   // pid 1 of a sandbox
+	InitName   = "sbx-init"   // argv[0] of pid 1, which is no copy of this binary: see package reaper
 	WorkerName = "sbx-worker" // a helper process that does one job of the store's in U1
 )
 

@@ -1,0 +1,3 @@
+package reaper
+
+const machine = 183 // EM_AARCH64
