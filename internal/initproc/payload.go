@@ -3,6 +3,7 @@ package initproc
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -39,8 +40,7 @@ func (p *process) compose(file string) (*payload, error) {
 	// The child has a copy of the end that is written to: with it open, the
 	// supervisor's giving up would never be an end of file.
 	pl.Add("close the gate's other end", unix.SYS_CLOSE, uintptr(p.gate[1]))
-	pl.AddStep(forkexec.Step{Text: "wait for the id maps", Trap: unix.SYS_READ, Want: 1},
-		uintptr(p.gate[0]), pl.Pointer(unsafe.Pointer(new(byte))), 1)
+	p.addGate(pl, "wait for the id maps")
 	if p.slave >= 0 {
 		for fd := range 3 {
 			pl.Add("take the terminal", unix.SYS_DUP3, uintptr(p.slave), uintptr(fd), 0)
@@ -56,6 +56,12 @@ func (p *process) compose(file string) (*payload, error) {
 		return nil, err
 	}
 	return pl, p.addExec(pl, file)
+}
+
+// addGate adds a step that waits for [Setup.openGate].
+func (p *process) addGate(pl *payload, text string) {
+	pl.AddStep(forkexec.Step{Text: text, Trap: unix.SYS_READ, Want: 1},
+		uintptr(p.gate[0]), pl.Pointer(unsafe.Pointer(new(byte))), 1)
 }
 
 // addInherited sets or resets what execve(2) would pass on.
@@ -178,6 +184,9 @@ func (p *process) addExec(pl *payload, file string) error {
 	if err != nil {
 		return err
 	}
+	// Everything else is done while pid 1 becomes another program: nothing of the
+	// payload's own runs before it has.
+	p.addGate(pl, "wait for pid 1")
 	pl.Add("run "+file, unix.SYS_EXECVE, path, argv, envv)
 	return nil
 }
@@ -236,7 +245,7 @@ func (p *process) start() (*Payload, error) {
 }
 
 // admit does to the child what only its parent can.
-func (p *process) admit(pid int) error {
+func (p *process) admit(pid int) (err error) {
 	if err := p.writeMaps(pid); err != nil {
 		return err
 	}
@@ -251,6 +260,20 @@ func (p *process) admit(pid int) error {
 			return fmt.Errorf("bring the program to the foreground: %w", err)
 		}
 	}
+	// Whose last process ends has to unmount everything, and to wait for every
+	// processor meanwhile; with this that is pid 1, for which nobody waits.
+	if p.mounts, err = unix.Openat(p.proc, strconv.Itoa(pid)+"/ns/mnt", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return fmt.Errorf("hold the program's mount namespace: %w", err)
+	}
+	return p.openGate()
+}
+
+// openGate lets the payload's process go on to the next of its two gates, or
+// through the last.
+func (s *Setup) openGate() error {
+	if _, err := unix.Write(s.gate[1], []byte{1}); err != nil {
+		return fmt.Errorf("open the gate: %w", err)
+	}
 	return nil
 }
 
@@ -261,7 +284,7 @@ func (pl *Payload) Release() error {
 	p := pl.process
 	_ = unix.Close(p.init)
 	_ = unix.Close(p.gate[0])
-	_, err := unix.Write(p.gate[1], []byte{1})
+	err := p.openGate()
 	_ = unix.Close(p.gate[1])
 	if waitErr := pl.child.Wait(); waitErr != nil || err == nil {
 		err = waitErr

@@ -40,6 +40,7 @@ type process struct {
 	program int         // the program, when it is to be copied in
 	dir     int         // the sandbox's directory, a detached mount of it alone
 	self    int         // this binary, for copyElsewhere
+	mounts  int         // the payload\'s mount namespace
 	slave   int         // the payload's terminal, -1 without
 	sha256  string
 	copied  string // how the root was made
@@ -97,6 +98,16 @@ func (s *Setup) Survive() {
 	}
 }
 
+// Wait blocks until pid 1 is told to go on, with descriptors for [Setup.Do], or to
+// give up.
+func (s *Setup) Wait() (fds []int, goOn bool) {
+	p, fds, err := reaper.NewConn(s.control).Receive()
+	if err != nil {
+		exit() // the supervisor is gone
+	}
+	return fds, p.Op == reaper.Go && len(fds) > plan.GoProgram
+}
+
 // exit ends the process from inside of the borrowed goroutine, when there is
 // nobody to give it back to.
 func exit() {
@@ -132,14 +143,14 @@ func shorten(text string) string {
 }
 
 // Do carries out pid 1's stages, in the new process, whose id maps are written,
-// and clones the payload, which waits for [Payload.Release]. The descriptors of
-// [plan.MsgGo] have been sent. The error is a [*StageError].
-func (s *Setup) Do(pl *plan.Plan) (*Payload, error) {
+// and clones the payload, which waits for [Payload.Release]. The descriptors are
+// those of [Setup.Wait]. The error is a [*StageError].
+func (s *Setup) Do(pl *plan.Plan, fds []int) (*Payload, error) {
 	p := &process{
 		Setup: s, plan: pl, stages: pl.Stages(), conn: reaper.NewConn(s.control),
 		dir: -1, slave: -1, proc: -1, self: -1, held: map[int]int{},
 	}
-	if err := p.begin(); err != nil {
+	if err := p.begin(fds); err != nil {
 		return nil, &StageError{noStage, err}
 	}
 	for i, st := range p.stages {
@@ -162,16 +173,12 @@ func (s *Setup) Do(pl *plan.Plan) (*Payload, error) {
 }
 
 // begin takes what the supervisor sent along.
-func (p *process) begin() error {
+func (p *process) begin(fds []int) error {
 	if _, err := unix.Setsid(); err != nil {
 		return fmt.Errorf("start a session: %w", err)
 	}
 	if err := closeInherited(); err != nil {
 		return err
-	}
-	m, fds, err := p.conn.Receive()
-	if err != nil || m.Op != reaper.Go || len(fds) <= plan.GoProgram {
-		exit() // the supervisor is gone
 	}
 	for fd := range 3 {
 		if err := unix.Dup3(fds[fd], fd, 0); err != nil {
@@ -280,18 +287,21 @@ func (pl *Payload) Become(v *vfork.Process) error {
 	}
 	// Fixed places, the last of all: what stood there, in a copy of the
 	// supervisor's table, was the Go runtime's or anybody's.
-	fds := []int{reaper.Control: pl.process.control, reaper.Children: children, reaper.Children + 1: pl.process.init}
+	fds := []int{
+		reaper.Control: pl.process.control, reaper.Children: children, reaper.Mounts: pl.process.mounts,
+		reaper.Mounts + 1: pl.process.init,
+	}
 	for i := reaper.Control; i < len(fds); i++ {
 		if fds[i], err = unix.FcntlInt(uintptr(fds[i]), unix.F_DUPFD_CLOEXEC, len(fds)); err != nil {
 			return fmt.Errorf("duplicate pid 1's descriptors: %w", err)
 		}
 	}
-	for i := reaper.Control; i <= reaper.Children; i++ {
+	for i := reaper.Control; i <= reaper.Mounts; i++ {
 		if err := unix.Dup3(fds[i], i, 0); err != nil {
 			return fmt.Errorf("place pid 1's descriptors: %w", err)
 		}
 	}
-	if err := v.Exec(fds[reaper.Children+1], "", []string{plan.InitName}, nil, unix.AT_EMPTY_PATH); err != nil {
+	if err := v.Exec(fds[reaper.Mounts+1], "", []string{plan.InitName}, nil, unix.AT_EMPTY_PATH); err != nil {
 		return fmt.Errorf("execute pid 1's program: %w", err)
 	}
 	return nil

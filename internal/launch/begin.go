@@ -3,6 +3,7 @@ package launch
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/sbx-run/sbx/internal/initproc"
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/reaper"
 	"github.com/sbx-run/sbx/internal/vfork"
 )
 
@@ -28,13 +30,14 @@ type Beginning struct {
 	cloned chan struct{}
 	child  *child
 	err    error
-	// work is the plan that pid 1 carries out; closed without one to give up.
-	work chan *plan.Plan
+	// plan is what pid 1 carries out once it is told to go on.
+	plan *plan.Plan
+	conn reaper.Conn
 	// outcome tells how that went, once.
 	outcome chan outcome
 	end     chan struct{}
 	once    sync.Once
-	given   sync.Once
+	told    sync.Once
 }
 
 // outcome is how the setting up ended, with the program running or an error,
@@ -52,7 +55,7 @@ var errGivenUp = errors.New("pid 1 was not needed after all")
 func Begin(hostNetwork bool) *Beginning {
 	b := &Beginning{
 		cloned: make(chan struct{}), end: make(chan struct{}),
-		work: make(chan *plan.Plan, 1), outcome: make(chan outcome, 1),
+		outcome: make(chan outcome, 1),
 	}
 	go b.run(namespaces(hostNetwork))
 	return b
@@ -88,7 +91,7 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 	}
 	// From here on these lines run in pid 1.
 	setup.Survive()
-	b.child = newFirst(process.Pid, ours, theirs)
+	b.child, b.conn = newFirst(process.Pid, ours, theirs), reaper.NewConn(ours)
 	close(b.cloned)
 	payload, err := b.setUp(setup)
 	if err == nil {
@@ -112,11 +115,11 @@ func (b *Beginning) setUp(setup *initproc.Setup) (payload *initproc.Payload, err
 			err = fmt.Errorf("pid 1 of the sandbox: %v (please report this)", r)
 		}
 	}()
-	p, ok := <-b.work
-	if !ok {
+	fds, goOn := setup.Wait()
+	if !goOn {
 		return nil, errGivenUp
 	}
-	return setup.Do(p)
+	return setup.Do(b.plan, fds)
 }
 
 // openEnds makes what both sides have from before the clone.
@@ -141,15 +144,24 @@ func (b *Beginning) take() (*child, error) {
 	return c, b.err
 }
 
-// give tells pid 1 what to do; it has its id maps and the descriptors that the
-// plan is about. A nil plan tells it to end. Only the first call counts.
-func (b *Beginning) give(p *plan.Plan) {
-	b.given.Do(func() {
-		if p != nil {
-			b.work <- p
-		}
-		close(b.work)
-	})
+// goOn tells pid 1 to carry out the plan; it has its id maps. The descriptors are
+// those that the plan is about, see [plan.GoStdin].
+func (b *Beginning) goOn(p *plan.Plan, files ...*os.File) error {
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(f.Fd())
+	}
+	b.plan = p
+	var err error
+	b.told.Do(func() { err = b.conn.Send(reaper.Packet{Op: reaper.Go}, fds...) })
+	return err
+}
+
+// giveUp tells pid 1 to end, if it was not told to go on, and waits for the
+// outcome.
+func (b *Beginning) giveUp() {
+	b.told.Do(func() { _ = b.conn.Send(reaper.Packet{Op: reaper.Kill}) })
+	<-b.outcome
 }
 
 // Abandon ends what was begun, if no run has taken it, and the thread behind it.
@@ -157,8 +169,7 @@ func (b *Beginning) Abandon() {
 	b.once.Do(func() {
 		<-b.cloned
 		if b.child != nil {
-			b.give(nil)
-			<-b.outcome
+			b.giveUp()
 			b.child.close()
 		}
 		close(b.end)

@@ -122,14 +122,8 @@ func (c *child) writeMaps(id plan.Identity) error {
 	return nil
 }
 
-// release lets the child go on, with the descriptors it needs.
-func (c *child) release(files ...*os.File) error {
-	fds := make([]int, len(files))
-	for i, f := range files {
-		fds[i] = int(f.Fd())
-	}
-	return c.conn.Send(reaper.Packet{Op: reaper.Go}, fds...)
-}
+// release lets a worker go on.
+func (c *child) release() error { return c.conn.Send(reaper.Packet{Op: reaper.Go}) }
 
 // kill ends the child and with it, if it is pid 1, its whole pid namespace.
 func (c *child) kill() {

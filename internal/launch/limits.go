@@ -118,8 +118,7 @@ func (r *run) replace() error {
 		return err
 	}
 	child.detach()
-	r.begun.give(nil)
-	<-r.begun.outcome
+	r.begun.giveUp()
 	r.init.close()
 	r.begun, r.init = begun, child
 	if err := child.writeMaps(r.plan.Identity); err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -102,13 +103,17 @@ func (r *run) do(begun *Beginning) error {
 	r.init.detach()
 	maps := make(chan error, 1)
 	go func() { maps <- r.init.writeMaps(r.plan.Identity) }()
-	// Not earlier: the maps need not wait for the threads that this starts, and
-	// so far a signal that ends sbx ends all there is.
-	signals := catchSignals()
+	signals := caught{c: make(chan os.Signal, 16)}
 	defer signals.stop()
+	if r.changesHost() {
+		signals.catch()
+	}
 	if err := r.start(maps); err != nil {
 		return err
 	}
+	// Not earlier: until there is something to undo, a signal that ends sbx ends
+	// all there is, and this takes as long as half of the set-up beside it.
+	signals.catch()
 	stop := r.observe(r.init.pid)
 	err = r.watch(signals)
 	stop()
@@ -128,6 +133,12 @@ func (r *run) do(begun *Beginning) error {
 	err = errors.Join(err, r.streams.finish(signals.c, r.patience()))
 	r.result.LastErr = r.streams.tap.Bytes()
 	return err
+}
+
+// changesHost tells whether a run leaves something behind on the host that has to
+// be undone.
+func (r *run) changesHost() bool {
+	return !r.plan.Root.InMemory || len(r.plan.Placeholders) > 0 || len(r.plan.Writable) > 0 || r.plan.Cgroup.Use
 }
 
 // patience is how long the last output may take, 0 for as long as it takes.
@@ -156,8 +167,7 @@ func (r *run) start(maps <-chan error) error {
 		err = r.release()
 	}
 	if err != nil {
-		r.begun.give(nil)
-		<-r.begun.outcome
+		r.begun.giveUp()
 		r.init.close()
 	}
 	return err
@@ -262,12 +272,9 @@ func (r *run) release() error {
 		sandbox = r.sandbox.Dir
 	}
 	files := r.streams.files
-	if err := r.init.release(files[0], files[1], files[2], sandbox, program); err != nil {
-		return err
-	}
+	err := r.begun.goOn(r.plan, files[0], files[1], files[2], sandbox, program)
 	r.streams.started()
-	r.begun.give(r.plan)
-	return nil
+	return err
 }
 
 // undoStack holds what has to be undone on the host, last first.

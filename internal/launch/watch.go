@@ -25,14 +25,13 @@ var ErrInitDied = errors.New("the sandbox's first process was killed from outsid
 // caught are the signals that are not the supervisor's own business.
 type caught struct{ c chan os.Signal }
 
-func catchSignals() caught {
-	c := caught{make(chan os.Signal, 16)}
+// catch may be called again, to no effect.
+func (c caught) catch() {
 	signal.Notify(c.c, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
 		unix.SIGWINCH, unix.SIGCONT, unix.SIGTSTP)
 	// Writing to a terminal from the background must fail or go through, never
 	// stop the supervisor; a closed pipe is an error of write(2), not an end.
 	signal.Ignore(unix.SIGTTOU, unix.SIGPIPE)
-	return c
 }
 
 func (c caught) stop() { signal.Stop(c.c) }

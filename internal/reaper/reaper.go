@@ -16,6 +16,8 @@ const (
 	Control = 3
 	// Children is a signalfd(2) for SIGCHLD, without blocking.
 	Children = 4
+	// Mounts is the payload's mount namespace, which is only held.
+	Mounts = 5
 )
 
 // What the assembly needs, under names that it can use.
