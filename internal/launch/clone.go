@@ -43,6 +43,11 @@ type child struct {
 // newChild clones a re-exec of this binary, as name, into new namespaces. Its
 // descriptors are 0, 1 and 2, FDControl, and then files.
 func newChild(name string, namespaces uintptr, stdio [3]*os.File, files ...*os.File) (*child, error) {
+	return newChildOf(self, name, namespaces, stdio, files...)
+}
+
+// newChildOf is newChild of another program.
+func newChildOf(program, name string, namespaces uintptr, stdio [3]*os.File, files ...*os.File) (*child, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make the control socket: %w", err)
@@ -50,7 +55,7 @@ func newChild(name string, namespaces uintptr, stdio [3]*os.File, files ...*os.F
 	ours, theirs := os.NewFile(uintptr(pair[0]), "control"), os.NewFile(uintptr(pair[1]), "control")
 	defer theirs.Close()
 	all := append([]*os.File{stdio[0], stdio[1], stdio[2], theirs}, files...)
-	process, err := os.StartProcess(self, []string{name}, &os.ProcAttr{
+	process, err := os.StartProcess(program, []string{name}, &os.ProcAttr{
 		Dir: "/",
 		// Empty: /proc/1/environ would show whatever is in it (SECURITY B5).
 		Env:   []string{},

@@ -7,6 +7,8 @@ import "github.com/sbx-run/sbx/rootfs"
 const (
 	InitName   = "sbx-init"   // pid 1 of a sandbox
 	WorkerName = "sbx-worker" // a helper process that does one job of the store's in U1
+	// ImporterName is sbx-image as the confined child that reads an archive.
+	ImporterName = "sbx-import"
 )
 
 // The descriptors that a worker is born with behind FDControl: a memfd with its
@@ -14,6 +16,7 @@ const (
 const (
 	FDJob = FDControl + 1 + iota
 	FDReport
+	FDSource // an importer's: the archive or pipe to read; /dev/null for a directory
 )
 
 // Job is what a worker is asked to do: one of its fields.
@@ -28,10 +31,60 @@ type TrashJob struct {
 	Names []string `json:"names"`
 }
 
+// ImportJob is what the confined child of an import is asked to do. It is
+// another process than the store's worker, and gets no [Job].
+type ImportJob struct {
+	// Tree is the path of the empty directory that the image goes into: the
+	// child makes it its root, and sees nothing else of the host.
+	Tree string `json:"tree"`
+	// Directory is the path of a source that is a directory, with its device
+	// and inode number as the supervisor saw them; "" for one to be read from
+	// FDSource.
+	Directory string `json:"directory,omitempty"`
+	Dev       uint64 `json:"dev,omitempty"`
+	Ino       uint64 `json:"ino,omitempty"`
+
+	Owner rootfs.Ownership `json:"owner"`
+	ImportOptions
+}
+
+// ImportMemory is how much memory the child of an import may have, in bytes: a
+// window of 128 MiB is the most that an archive can ask for without an option
+// that its maker gave on purpose.
+const ImportMemory = 1 << 30
+
+// ImportOptions are what the user may choose of an import.
+type ImportOptions struct {
+	// Name is what the source is called in messages.
+	Name string `json:"name"`
+	// Platform is OS/ARCH[/VARIANT]; "" is this host's.
+	Platform string `json:"platform,omitempty"`
+	// Ref picks one image of a source that holds several.
+	Ref string `json:"ref,omitempty"`
+	// NeedRef refuses a source that tells no name for its image, before the
+	// work begins: the caller has none either.
+	NeedRef bool `json:"needRef,omitempty"`
+	// The limits; 0 is the default of each.
+	MaxBytes   int64 `json:"maxBytes,omitempty"`   // of all files unpacked, and of an archive that has to be stored on the way
+	MaxEntries int64 `json:"maxEntries,omitempty"` // of all layers together
+	MaxRatio   int64 `json:"maxRatio,omitempty"`   // unpacked bytes for each compressed one
+	MaxLayers  int   `json:"maxLayers,omitempty"`
+}
+
+// Imported is what the child found. All of it comes from the archive, through a
+// process that may have been taken over by it: it is for display and for the
+// store's record, and nothing in it is a path of the host.
+type Imported struct {
+	Kind string           `json:"kind"` // "directory", "tar", "docker-archive", "OCI layout"
+	Refs []string         `json:"refs,omitempty"`
+	Info rootfs.ImageInfo `json:"info"`
+}
+
 // Report is one line that a worker writes: progress, or the end, with an error
 // or without.
 type Report struct {
 	Progress *rootfs.Progress `json:"progress,omitempty"`
+	Imported *Imported        `json:"imported,omitempty"` // an importer's result
 	Error    string           `json:"error,omitempty"`
 	Errno    int              `json:"errno,omitempty"`
 }
