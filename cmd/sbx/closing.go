@@ -70,7 +70,7 @@ func missingLine(p *plan.Plan, tail string) string {
 		return fmt.Sprintf("this host has no %s, which the program needs; bring the library's directory with --ro DIR and -e LD_LIBRARY_PATH=DIR",
 			strings.Join(names, ", "))
 	}
-	for _, find := range []func(*plan.Plan, string) string{missingLibrary, missingCommand, missingModule, missingFile} {
+	for _, find := range []func(*plan.Plan, string) string{guardedFile, missingLibrary, missingCommand, missingModule, missingFile} {
 		if line := find(p, tail); line != "" {
 			return line
 		}

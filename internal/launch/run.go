@@ -1,9 +1,7 @@
 package launch
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -11,7 +9,6 @@ import (
 
 	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/internal/plan"
-	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
 )
 
@@ -71,7 +68,10 @@ func Run(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Result,
 		again := Begin(p.HostNetwork)
 		defer again.Abandon()
 		p.Root.InMemory = false
-		return runOnce(p, held, again, account)
+		result, err = runOnce(p, held, again, account)
+	}
+	if dropErr := dropPlaces(held.Store, held.TakePlaces()); err == nil {
+		err = dropErr
 	}
 	return result, err
 }
@@ -79,7 +79,7 @@ func Run(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Result,
 func runOnce(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Result, error) {
 	// What is found out on the way goes into a copy: a second try begins anew.
 	own := *p
-	own.Mounts, own.Placeholders = slices.Clone(p.Mounts), slices.Clone(p.Placeholders)
+	own.Mounts = slices.Clone(p.Mounts)
 	r := &run{plan: &own, held: held, hurry: make(chan struct{}, 1), over: make(chan string, 1), account: account}
 	err := r.do(begun)
 	if undoErr := r.undo.run(); err == nil {
@@ -183,7 +183,7 @@ func (r *run) prepare() error {
 // newSandbox makes the sandbox's directory in the store, unless everything that
 // it would hold stays in memory and there is nothing to remember either.
 func (r *run) newSandbox() error {
-	if r.plan.Root.InMemory && len(r.plan.Placeholders) == 0 && !r.plan.Cgroup.Use {
+	if r.plan.Root.InMemory && !r.plan.Cgroup.Use {
 		return nil
 	}
 	var err error
@@ -215,38 +215,6 @@ func (r *run) discardSandbox() error {
 
 func (r *run) emptyTrash(left rootfs.Leftover) error {
 	return runWorker(r.plan.Identity, plan.Job{EmptyTrash: &plan.TrashJob{Store: r.held.Store.Path(), Names: []string{left.Trash}}}, nil)
-}
-
-// place makes the placeholders in --rw trees, and writes down which, for the
-// run that clears up if this one is killed.
-func (r *run) place() error {
-	if len(r.plan.Writable) > 0 {
-		if err := r.held.Store.AddShared(r.plan.Writable...); err != nil {
-			return err
-		}
-	}
-	if len(r.plan.Placeholders) == 0 {
-		return nil
-	}
-	var made []mounts.Placeholder
-	for _, ph := range r.plan.Placeholders {
-		ph, err := ph.Create()
-		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS) {
-			continue // the caller cannot make it, so neither can the program
-		}
-		if err != nil {
-			return err
-		}
-		r.undo.push(ph.Remove)
-		made = append(made, ph)
-		r.plan.Mounts = append(r.plan.Mounts, ph.Mount())
-	}
-	r.plan.Placeholders = made
-	var err error
-	if r.sandbox.State.Extra, err = json.Marshal(r.plan.Placeholders); err != nil {
-		return fmt.Errorf("encode the placeholders: %w", err)
-	}
-	return r.sandbox.Save()
 }
 
 // release gives pid 1 the plan and what goes with it.

@@ -13,7 +13,6 @@ import (
 
 	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/internal/plan"
-	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
 )
 
@@ -124,7 +123,8 @@ func remote(path string) bool {
 
 // Collect removes what earlier runs that were killed left in the store.
 func Collect(store *rootfs.Store, id func(rootfs.Ownership) (plan.Identity, error)) error {
-	left, err := store.Collect(undoDead)
+	left, err := store.Collect(func(state rootfs.SandboxState) error { return removeGroup(state.ID) })
+	err = errors.Join(err, store.CollectPlaces(removePlaceholder))
 	for _, l := range left {
 		identity, idErr := id(l.Owner)
 		if idErr != nil {
@@ -137,11 +137,6 @@ func Collect(store *rootfs.Store, id func(rootfs.Ownership) (plan.Identity, erro
 	return err
 }
 
-// undoDead undoes what a run that was killed did outside of the store.
-func undoDead(state rootfs.SandboxState) error {
-	return errors.Join(removePlaceholders(state), removeGroup(state.ID))
-}
-
 // removeGroup ends what is left in the cgroup of a dead sandbox and removes it.
 func removeGroup(id string) error {
 	host, err := cgroupv2.Look()
@@ -152,24 +147,4 @@ func removeGroup(id string) error {
 		_, err := cgroupv2.Collect(ctx, host.Places(), func(name string) bool { return name != id })
 		return err
 	})
-}
-
-// removePlaceholders undoes what a run that was killed did in a --rw tree: its
-// placeholders stand in the sandbox's state. One that is not what was made is
-// the user's and stays.
-func removePlaceholders(state rootfs.SandboxState) error {
-	if len(state.Extra) == 0 {
-		return nil
-	}
-	var list []mounts.Placeholder
-	if err := json.Unmarshal(state.Extra, &list); err != nil {
-		return fmt.Errorf("read what the sandbox %s left: %w", state.ID, err)
-	}
-	var errs error
-	for _, ph := range list {
-		if err := ph.Remove(); err != nil && !errors.Is(err, mounts.ErrChanged) && !errors.Is(err, unix.ENOENT) {
-			errs = errors.Join(errs, err)
-		}
-	}
-	return errs
 }

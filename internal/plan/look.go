@@ -24,10 +24,23 @@ type Held struct {
 	Store   *rootfs.Store
 	Image   *rootfs.Image // nil for a directory of the user's, and when Hold was not asked for
 	Program *rootfs.Program
+
+	// places are what other runs made in the --rw trees: it protects this run
+	// as well, and must stay as long.
+	places []*rootfs.Place
+}
+
+// TakePlaces hands over what other runs made in the --rw trees: the caller is to
+// take it away when he is the last who holds it.
+func (h *Held) TakePlaces() []*rootfs.Place {
+	places := h.places
+	h.places = nil
+	return places
 }
 
 // Close lets go of them.
 func (h *Held) Close() {
+	rootfs.Release(h.TakePlaces())
 	if h.Program != nil {
 		_ = h.Program.Close()
 	}
