@@ -193,7 +193,7 @@ func retireIn(s *Store, dir *os.File, old func(key string) bool) error {
 		return err
 	}
 	for _, name := range names {
-		if !strings.HasPrefix(name, stagingPrefix) && (name[0] == '.' || !old(name) || inUse(dir, name)) {
+		if !strings.HasPrefix(name, stagingPrefix) && (name[0] == '.' || !old(name) || inUse(dir, name) || s.needed(dir, name)) {
 			continue
 		}
 		trash, e := s.toTrash(dir, name)

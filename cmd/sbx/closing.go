@@ -34,12 +34,22 @@ func closingLine(p *plan.Plan, r launch.Result) string {
 		return "" // the reader went away: `sbx run yes | head` ends quietly
 	case r.Signal != 0:
 		return fmt.Sprintf("killed by %s (%s)", unix.SignalName(r.Signal), r.Signal)
-	case r.Sandbox != "" && r.Status == 0:
-		return "kept in " + r.Sandbox
 	case r.Status != 0:
 		return missingLine(p, string(r.LastErr))
 	default:
 		return ""
+	}
+}
+
+// keptLine says under what the sandbox is found that stays.
+func keptLine(p *plan.Plan, r launch.Result) string {
+	switch {
+	case r.Sandbox == "":
+		return ""
+	case p.Name != "":
+		return fmt.Sprintf("kept as %s (%s)", p.Name, r.Sandbox)
+	default:
+		return "kept as " + r.Sandbox
 	}
 }
 

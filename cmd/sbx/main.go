@@ -50,6 +50,8 @@ type cli struct {
 	Plan     planCommand     `cmd:"" help:"Show what run would do, step by step, and do nothing."`
 	Doctor   doctorCommand   `cmd:"" help:"Try on this host what a sandbox needs, and say what is missing and how to mend it."`
 	Selftest selftestCommand `cmd:"" help:"Attack a sandbox from inside, on this host, and say which promises hold."`
+	Ps       psCommand       `cmd:"" help:"List the sandboxes that run; with -a also those that were kept."`
+	Rm       rmCommand       `cmd:"" help:"Remove sandboxes that were kept."`
 	Gc       gcCommand       `cmd:"" help:"Remove what runs that were killed left behind."`
 	Version  versionCommand  `cmd:"" help:"Show the version."`
 }

@@ -22,7 +22,9 @@ type runFlags struct {
 	Tmpfs    []string `help:"An empty directory in memory." placeholder:"DST[:size=SIZE]" sep:"none" group:"Files"`
 	ReadOnly bool     `help:"Do not let the program change its root file system." group:"Files"`
 	Copy     string   `help:"How the sandbox gets its copy of the image: auto, overlay, reflink or full." default:"auto" placeholder:"METHOD" group:"Files"`
-	Keep     bool     `help:"Keep the sandbox's copy when the program has ended." group:"Files"`
+	Keep     bool     `help:"Keep the sandbox's copy when the program has ended: see ps, diff, cp, commit and rm." group:"Files"`
+	Name     string   `help:"A name for the sandbox, beside its id." placeholder:"NAME" group:"Files"`
+	In       string   `help:"Run in a sandbox that was kept, instead of a new one." placeholder:"ID|NAME" group:"Files"`
 
 	Env        []string      `short:"e" help:"Set a variable, or pass on your own." placeholder:"NAME[=VALUE]" sep:"none" group:"Process"`
 	EnvFile    []string      `help:"Read variables from a file." placeholder:"FILE" sep:"none" group:"Process"`
@@ -74,7 +76,7 @@ func (f *runFlags) spec() (plan.Spec, error) {
 	}
 	s := plan.Spec{
 		Program: command[0], Args: command[1:],
-		Image: f.Image, Copy: f.Copy, ReadOnly: f.ReadOnly, Keep: f.Keep,
+		Image: f.Image, Copy: f.Copy, ReadOnly: f.ReadOnly, Keep: f.Keep || f.In != "", Name: f.Name, In: f.In,
 		Env: f.Env, EnvFile: f.EnvFile, Workdir: f.Workdir,
 		User: f.User, Userns: userns.Mode(f.Userns), Hostname: f.Hostname, Network: f.Network, Seccomp: f.Seccomp,
 		Timeout: f.Timeout, Ulimits: f.Ulimit,
@@ -184,6 +186,9 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 		s.say("%s", text)
 	}
 	if line := closingLine(p, result); line != "" && (!c.Quiet || result.TimedOut) {
+		s.say("%s", line)
+	}
+	if line := keptLine(p, result); line != "" && !c.Quiet && c.In == "" {
 		s.say("%s", line)
 	}
 	if status := result.ExitStatus(); status != 0 {

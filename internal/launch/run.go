@@ -23,7 +23,7 @@ type Result struct {
 	Copy    string // how the root was copied
 	Wall    time.Duration
 	LastErr []byte // the last that the program wrote to stderr, at most 4 KiB
-	// Sandbox is the directory that --keep kept.
+	// Sandbox is the id of the sandbox that --keep kept.
 	Sandbox string
 
 	// Degraded says what could not be had after all, a sentence each.
@@ -183,15 +183,14 @@ func (r *run) prepare() error {
 // newSandbox makes the sandbox's directory in the store, unless everything that
 // it would hold stays in memory and there is nothing to remember either.
 func (r *run) newSandbox() error {
-	if r.plan.Root.InMemory && !r.plan.Cgroup.Use {
+	if r.plan.Root.InMemory && !r.plan.Cgroup.Use && r.plan.Name == "" {
 		return nil
 	}
-	var err error
-	r.sandbox, err = r.held.Store.NewSandbox(rootfs.SandboxState{
-		Owner: r.plan.Identity.Ownership(), Image: r.plan.Image.Name, Key: r.plan.Image.Key,
-		Keep: r.plan.Root.Keep,
-	})
+	state, err := record(r.plan)
 	if err != nil {
+		return err
+	}
+	if r.sandbox, err = r.held.Store.NewSandbox(state); err != nil {
 		return err
 	}
 	r.plan.Place(r.sandbox.State.ID, r.sandbox.Path)
@@ -203,18 +202,14 @@ func (r *run) newSandbox() error {
 // all went well. Where pid 1 was killed, files of other ids are in the way, and
 // a worker with the same id map removes them.
 func (r *run) discardSandbox() error {
-	if r.plan.Root.Keep && r.result.Sandbox != "" {
-		return r.sandbox.Close()
+	if r.result.Sandbox != "" {
+		return r.keepAtRest()
 	}
 	left, err := r.sandbox.Discard()
 	if left != nil {
-		return errors.Join(err, r.emptyTrash(*left))
+		return errors.Join(err, EmptyTrash(r.plan.Identity, r.held.Store, *left))
 	}
 	return err
-}
-
-func (r *run) emptyTrash(left rootfs.Leftover) error {
-	return runWorker(r.plan.Identity, plan.Job{EmptyTrash: &plan.TrashJob{Store: r.held.Store.Path(), Names: []string{left.Trash}}}, nil)
 }
 
 // release gives pid 1 the plan and what goes with it.

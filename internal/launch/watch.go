@@ -130,8 +130,9 @@ func (r *run) handle(m incoming) (done bool, err error) {
 	case plan.MsgStarted:
 		r.streams.feedProgram()
 		r.result.SHA256, r.result.Copy = m.SHA256, m.Copy
-		if r.plan.Root.Keep {
-			r.result.Sandbox = r.plan.Root.Sandbox
+		if err := r.keep(); err != nil {
+			r.init.kill()
+			return true, err
 		}
 	case plan.MsgStopped:
 		// Only where there is somebody to bring it back: without a terminal a

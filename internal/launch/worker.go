@@ -121,6 +121,11 @@ func remote(path string) bool {
 	return false
 }
 
+// EmptyTrash deletes what only the id map may delete.
+func EmptyTrash(id plan.Identity, store *rootfs.Store, left rootfs.Leftover) error {
+	return runWorker(id, plan.Job{EmptyTrash: &plan.TrashJob{Store: store.Path(), Names: []string{left.Trash}}}, nil)
+}
+
 // Collect removes what earlier runs that were killed left in the store.
 func Collect(store *rootfs.Store, id func(rootfs.Ownership) (plan.Identity, error)) error {
 	left, err := store.Collect(func(state rootfs.SandboxState) error { return removeGroup(state.ID) })
@@ -131,8 +136,7 @@ func Collect(store *rootfs.Store, id func(rootfs.Ownership) (plan.Identity, erro
 			err = errors.Join(err, idErr)
 			continue
 		}
-		job := plan.Job{EmptyTrash: &plan.TrashJob{Store: store.Path(), Names: []string{l.Trash}}}
-		err = errors.Join(err, runWorker(identity, job, nil))
+		err = errors.Join(err, EmptyTrash(identity, store, l))
 	}
 	return err
 }

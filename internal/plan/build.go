@@ -20,7 +20,7 @@ func Build(s Spec, f Facts) (*Plan, error) {
 		return nil, err
 	}
 	p := &Plan{
-		Store: f.Store, Image: f.Image, Hostname: hostname(s),
+		Name: s.Name, Store: f.Store, Image: f.Image, Hostname: hostname(s),
 		HostNetwork: s.Network == NetworkHost, CgroupNS: f.Kernel.CgroupNS,
 		Program: f.Program, Stdio: f.Stdio,
 	}
@@ -60,7 +60,7 @@ func Build(s Spec, f Facts) (*Plan, error) {
 
 // checkSpec holds the rules that concern the command line alone.
 func checkSpec(s Spec) error {
-	checks := []func(Spec) error{checkProgram, checkWords, checkHostname, checkWorkdir, checkTimeout}
+	checks := []func(Spec) error{checkProgram, checkWords, checkKept, checkHostname, checkWorkdir, checkTimeout}
 	for _, check := range checks {
 		if err := check(s); err != nil {
 			return err

@@ -23,6 +23,10 @@ type Spec struct {
 	ReadOnly bool `json:"readOnly,omitempty"`
 	// Keep leaves the sandbox's copy, home and /box in the store afterwards.
 	Keep bool `json:"keep,omitempty"`
+	// Name is the user's own for the sandbox, beside its id.
+	Name string `json:"name,omitempty"`
+	// In is a kept sandbox, by id or name, to run in once more: no copy is made.
+	In string `json:"in,omitempty"`
 
 	Shares []Share     `json:"shares,omitempty"` // --ro, --rw
 	CopyIn []PathPair  `json:"copyIn,omitempty"` // --copy-in
