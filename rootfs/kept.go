@@ -12,10 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// minPrefix is how many digits of an id are enough, if only one sandbox's id
-// begins with them.
-const minPrefix = 4
-
 // busyTries and busyStep: a run that looks for leftovers holds each lock for a
 // moment, which is not to be taken for a use of the sandbox.
 const (
@@ -62,7 +58,7 @@ func (s *Store) busy(id string) bool {
 }
 
 // FindSandbox gives the state of the sandbox with this id or name, or the only
-// one whose id begins with ref, four digits at the least. ENOENT when there is
+// one whose id begins with ref (minPrefix digits at the least). ENOENT when there is
 // none, EEXIST when several begin so.
 func (s *Store) FindSandbox(ref string) (SandboxState, error) {
 	if err := checkName("sandbox", ref); err != nil {

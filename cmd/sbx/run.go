@@ -149,6 +149,9 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 	if err != nil {
 		return err
 	}
+	if c.In != "" {
+		return &plan.Misuse{Reason: "--in: not yet"}
+	}
 	if c.DryRun {
 		return showPlan(spec, c.Json, s)
 	}
