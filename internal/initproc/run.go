@@ -16,7 +16,10 @@ import (
 func (p *process) run() int {
 	last := len(p.stages) - 1
 	p.awaitTerminal()
-	pid, err := p.start()
+	pid, err := 0, ignoreFaults()
+	if err == nil {
+		pid, err = p.start()
+	}
 	if err != nil {
 		p.report(last, err)
 		p.killAll()
