@@ -6,7 +6,6 @@ import (
 	"os"
 	"path"
 	"runtime"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -167,8 +166,7 @@ func (c *treeCopier) ownerFor(st *unix.Stat_t) (uid, gid int, change bool) {
 	return uid, gid, uid != c.uid || gid != c.gid
 }
 
-// copyXattrs copies user.* but not user.overlay.*, by which a payload could
-// steer an overlay that is mounted with userxattr (SECURITY D9).
+// copyXattrs copies the attributes that HarmlessXattr allows.
 func copyXattrs(dst, src int) error {
 	var few [1 << 10]byte
 	list := few[:]
@@ -185,7 +183,7 @@ func copyXattrs(dst, src int) error {
 	}
 	for name := range bytes.SplitSeq(list[:n], []byte{0}) {
 		attr := string(name)
-		if !strings.HasPrefix(attr, "user.") || strings.HasPrefix(attr, "user.overlay.") {
+		if !HarmlessXattr(attr) {
 			continue
 		}
 		value := make([]byte, 64<<10) // XATTR_SIZE_MAX
