@@ -180,7 +180,7 @@ func (u *unpacker) count() error {
 func (u *unpacker) note(kind, name string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.st.note(kind, name)
+	u.st.Notes.Add(kind, name)
 }
 
 // data is the buffer for large files.
