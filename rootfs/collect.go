@@ -30,7 +30,7 @@ func (s *Store) Collect(dead func(SandboxState) error) ([]Leftover, error) {
 	if dead == nil {
 		dead = func(SandboxState) error { return nil }
 	}
-	err := errors.Join(s.collectSandboxes(dead), s.collectImages())
+	err := errors.Join(s.collectSandboxes(dead), s.collectImages(), s.collectDownloads(time.Now()))
 	names, listErr := listNames(s.trashcan)
 	if listErr != nil {
 		return nil, errors.Join(err, listErr)
