@@ -6,10 +6,10 @@
 // and fetches them from registries, which is what the rest of this directory does. sbx starts it and finds it beside itself;
 // by itself it is of no use.
 //
-// A fetch runs in two halves; what is wanted comes on standard input, and the directories to write to as descriptors, see
-// package pull. The first half finds credentials, which means reading the user's files and running his credential
-// helpers, and has not yet spoken to anyone. Then the process gives up what it does not need any more and executes itself
-// again: the second half speaks to the registry, and can read certificates and write the download, but nothing else.
+// What is to be fetched comes on standard input, and the directories to write to as descriptors, see package pull. It is done
+// in two halves. The first finds credentials, which means reading the user's files and running his credential helpers, and
+// has not yet spoken to anyone. Then the process gives up what it does not need any more and executes itself again: the
+// second half speaks to the registry, and can read certificates and write the download, but nothing else.
 package main
 
 import (

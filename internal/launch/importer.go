@@ -35,6 +35,7 @@ func runImporter(ctx context.Context, id plan.Identity, job plan.ImportJob, sour
 	if err != nil {
 		return nil, err
 	}
+	defer program.Close()
 	text, err := json.Marshal(job)
 	if err != nil {
 		return nil, fmt.Errorf("encode the job: %w", err)
@@ -63,7 +64,7 @@ func runImporter(ctx context.Context, id plan.Identity, job plan.ImportJob, sour
 	}
 	defer r.Close()
 	const flags = unix.CLONE_NEWNS | unix.CLONE_NEWIPC | unix.CLONE_NEWNET | unix.CLONE_NEWPID | unix.CLONE_NEWUTS
-	c, err := newChildOf(program, plan.ImporterName, flags, [3]*os.File{null, null, crash}, data, w, source)
+	c, err := newChildOf(executable(program), plan.ImporterName, flags, [3]*os.File{null, null, crash}, data, w, source)
 	w.Close()
 	if err != nil {
 		return nil, err

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/sbx-run/sbx/internal/quote"
 )
 
@@ -27,18 +25,16 @@ var passed = []string{
 	"SSL_CERT_FILE", "SSL_CERT_DIR",
 }
 
-// Fetch has the helper fetch an image into layout, an empty directory, by way of pool, where blobs wait that are not complete
-// yet. When the context ends, so does the helper; what it has written stays in pool.
+// Name is the file name of the helper program.
+const Name = "sbx-image"
+
+// Fetch has the helper, an open program, fetch an image into layout, an empty directory, by way of pool, where blobs wait
+// that are not complete yet. When the context ends, so does the helper; what it has written stays in pool.
 //
 // The error is a *Failure for what the helper has met, with an errno in its chain where there is one. A digest in the
 // request's source is compared with what is in layout; that the blobs there have the digests which the manifest gives them is
 // for the one who reads them to check.
-func Fetch(ctx context.Context, q Request, pool, layout *os.File, progress func(Progress)) (Result, error) {
-	helper, err := find()
-	if err != nil {
-		return Result{}, err
-	}
-	defer helper.Close()
+func Fetch(ctx context.Context, helper *os.File, q Request, pool, layout *os.File, progress func(Progress)) (Result, error) {
 	q.Protocol = Protocol
 	result, err := run(ctx, helper, q, pool, layout, progress)
 	if err != nil {
@@ -55,13 +51,7 @@ func run(ctx context.Context, helper *os.File, q Request, pool, layout *os.File,
 	if err != nil {
 		return Result{}, fmt.Errorf("encode the request: %w", err)
 	}
-	// Above those that the child's own descriptors are put on before it is executed.
-	fd, err := unix.FcntlInt(helper.Fd(), unix.F_DUPFD_CLOEXEC, 20)
-	if err != nil {
-		return Result{}, fmt.Errorf("start %s: %w", helper.Name(), err)
-	}
-	defer unix.Close(fd)
-	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", fd))
+	cmd := exec.CommandContext(ctx, fmt.Sprintf("/proc/self/fd/%d", helper.Fd()))
 	cmd.Args = []string{Name}
 	cmd.Dir = "/"
 	cmd.Env = environment(os.LookupEnv)

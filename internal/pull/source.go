@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/sbx-run/sbx/rootfs"
 )
 
 // Source is the name of an image in a registry.
@@ -19,166 +21,53 @@ type Source struct {
 }
 
 // ErrShortName says that a name has no registry in front and that none is configured.
-var ErrShortName = errors.New("the name has no registry in front: write it as HOST/NAME, for example registry.example.com/NAME, or set SBX_REGISTRY to the registry that you use")
+var ErrShortName = errors.New("the name has no registry in front: write HOST/NAME, as in registry.example.com/NAME, or set SBX_REGISTRY to the registry that you use")
 
-const (
-	maxReference = 512
-	maxTag       = 128 // of the distribution specification
-	defaultTag   = "latest"
-)
-
-// Parse reads HOST[:PORT]/PATH[:TAG][@DIGEST] as docker writes it. As there, the part before the first slash is a registry
-// only with a dot or a colon in it, or as "localhost". A name without one gets the registry in fallback, which may have a
-// path too; with an empty fallback it is ErrShortName, so that no name is asked for at a place that the user did not mean.
+// Parse reads HOST[:PORT]/PATH[:TAG][@DIGEST] as docker writes it, see [rootfs.ParseReference]. As there, the part before the
+// first slash is a registry only with a dot or a colon in it, or as "localhost". A name without one gets the registry in
+// fallback, which may have a path too. With an empty fallback it is ErrShortName, so that nobody is asked for a name whom the
+// user did not mean.
 func Parse(text, fallback string) (Source, error) {
-	if len(text) > maxReference {
-		return Source{}, fmt.Errorf("the name is longer than %d bytes", maxReference)
+	if scheme, _, found := strings.Cut(text, "://"); found {
+		return Source{}, fmt.Errorf("write the name of the image without %s://", scheme)
 	}
-	if scheme, _, found := strings.Cut(text, "://"); found && isAlphanumeric(scheme) {
-		return Source{}, fmt.Errorf("write the name without %s://", scheme)
-	}
-	var s Source
-	rest := text
-	if name, digest, found := strings.Cut(text, "@"); found {
-		if err := CheckDigest(digest); err != nil {
-			return Source{}, err
-		}
-		rest, s.Digest = name, digest
-	}
-	if i := strings.LastIndexByte(rest, ':'); i > strings.LastIndexByte(rest, '/') {
-		rest, s.Tag = rest[:i], rest[i+1:]
-		if !validTag(s.Tag) {
-			return Source{}, fmt.Errorf("%q is no tag: letters, digits, and after the first also . and -, %d at most", s.Tag, maxTag)
-		}
-	}
-	if s.Tag == "" && s.Digest == "" {
-		s.Tag = defaultTag
-	}
-	host, path, found := strings.Cut(rest, "/")
-	if !found || !isHost(host) {
-		if fallback == "" && validPath(rest) {
+	ref, err := rootfs.ParseReference(text)
+	if err == nil && !hasHost(ref.Repository) {
+		if fallback == "" {
 			return Source{}, ErrShortName
 		}
-		rest = strings.TrimSuffix(fallback, "/") + "/" + rest
-		host, path, _ = strings.Cut(rest, "/")
+		ref, err = rootfs.ParseReference(strings.TrimSuffix(fallback, "/") + "/" + text)
+		if err == nil && !hasHost(ref.Repository) {
+			err = fmt.Errorf("SBX_REGISTRY is %q, which is no registry: HOST or HOST:PORT", fallback)
+		}
 	}
-	if !validHost(host) {
-		return Source{}, fmt.Errorf("%q is no registry: HOST or HOST:PORT", host)
+	if err != nil {
+		return Source{}, err
 	}
-	if !validPath(path) {
-		return Source{}, fmt.Errorf("%q is no name of an image: lower case letters and digits, in words with . _ - or / between them", path)
+	if ref.Digest != "" {
+		if err := CheckDigest(ref.Digest); err != nil {
+			return Source{}, err
+		}
 	}
-	s.Registry, s.Repository = host, path
-	return s, nil
+	host, path, _ := strings.Cut(ref.Repository, "/")
+	return Source{Registry: host, Repository: path, Tag: ref.Tag, Digest: ref.Digest}, nil
+}
+
+func hasHost(repository string) bool {
+	first, _, found := strings.Cut(repository, "/")
+	return found && (strings.ContainsAny(first, ".:") || first == "localhost")
 }
 
 // String is the name as Parse reads it.
 func (s Source) String() string {
-	text := s.Registry + "/" + s.Repository
-	if s.Tag != "" {
-		text += ":" + s.Tag
-	}
-	if s.Digest != "" {
-		text += "@" + s.Digest
-	}
-	return text
+	return rootfs.Reference{Repository: s.Registry + "/" + s.Repository, Tag: s.Tag, Digest: s.Digest}.String()
 }
 
 // CheckDigest refuses what is not sha256: and 64 hexadecimal digits in lower case. The specification of image layouts knows
 // sha512 too, which no registry in use serves.
 func CheckDigest(digest string) error {
-	algorithm, hex, _ := strings.Cut(digest, ":")
-	if algorithm != "sha256" {
-		return fmt.Errorf("%q is no digest that sbx knows: sha256:…", digest)
-	}
-	if len(hex) != 64 || strings.Trim(hex, "0123456789abcdef") != "" {
-		return fmt.Errorf("%q is no digest: 64 hexadecimal digits in lower case are needed after sha256:", digest)
+	if !strings.HasPrefix(digest, "sha256:") || !rootfs.ValidDigest(digest) {
+		return fmt.Errorf("%.100q is no digest that can be fetched: sha256: and 64 hexadecimal digits in lower case", digest)
 	}
 	return nil
-}
-
-// isHost tells a registry from the first part of a path as docker does.
-func isHost(s string) bool { return strings.ContainsAny(s, ".:") || s == "localhost" }
-
-// validHost accepts names, addresses, and [::1]; no part of it can leave its place in an URL.
-func validHost(s string) bool {
-	host, port := s, ""
-	if strings.HasPrefix(s, "[") {
-		inner, after, found := strings.Cut(s[1:], "]")
-		if !found || inner == "" || strings.Trim(inner, "0123456789abcdefABCDEF:.") != "" {
-			return false
-		}
-		host, port = "v6", after
-		if after != "" && after[0] != ':' {
-			return false
-		}
-		port = strings.TrimPrefix(after, ":")
-		if after == ":" {
-			return false
-		}
-	} else if name, number, found := strings.Cut(s, ":"); found {
-		host, port = name, number
-		if number == "" {
-			return false
-		}
-	}
-	if len(port) > 5 || strings.Trim(port, "0123456789") != "" || host == "" || len(host) > 253 {
-		return false
-	}
-	for label := range strings.SplitSeq(host, ".") {
-		if label == "" || label[0] == '-' || label[len(label)-1] == '-' || !isAlphanumeric(strings.ReplaceAll(label, "-", "a")) {
-			return false
-		}
-	}
-	return true
-}
-
-// validPath is the grammar of repositories: words of lower case letters and digits, joined by one dot, one or two underscores, or hyphens.
-func validPath(s string) bool {
-	if s == "" || len(s) > 255 {
-		return false
-	}
-	for part := range strings.SplitSeq(s, "/") {
-		if !validPart(part) {
-			return false
-		}
-	}
-	return true
-}
-
-func validPart(s string) bool {
-	begin := 0 // of the separator before the byte at i
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c >= 'a' && c <= 'z' || c >= '0' && c <= '9':
-			if !validSeparator(s[begin:i]) {
-				return false
-			}
-			begin = i + 1
-		case i == 0 || c != '.' && c != '_' && c != '-':
-			return false
-		}
-	}
-	return s != "" && begin == len(s)
-}
-
-func validSeparator(s string) bool {
-	return s == "." || s == "_" || s == "__" || strings.Trim(s, "-") == ""
-}
-
-func validTag(s string) bool {
-	if s == "" || len(s) > maxTag || s[0] == '.' || s[0] == '-' {
-		return false
-	}
-	return isAlphanumeric(strings.NewReplacer(".", "a", "-", "a", "_", "a").Replace(s))
-}
-
-func isAlphanumeric(s string) bool {
-	for i := range len(s) {
-		c := s[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
-			return false
-		}
-	}
-	return s != ""
 }
