@@ -227,3 +227,17 @@ func keysByPrefix(dir *os.File, ref string) ([]string, error) {
 	}
 	return keys, nil
 }
+
+// InspectNamed is FindNamed for a dry run: nothing is held or made.
+func InspectNamed(store, ref string) (ImageInfo, error) {
+	s, err := openExisting(store)
+	if err != nil {
+		return ImageInfo{}, noNamed(ref, err)
+	}
+	defer s.Close()
+	img, err := s.FindNamed(ref)
+	if err != nil {
+		return ImageInfo{}, err
+	}
+	return img.ImageInfo, img.Close()
+}

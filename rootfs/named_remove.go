@@ -132,7 +132,7 @@ func (s *Store) usersOf(key string, lock *os.File, running bool) (*ImageInUseErr
 	use := &ImageInUseError{Key: key, Running: running}
 	for _, st := range states {
 		switch {
-		case st.Key != key:
+		case st.Shelf != importedDir || st.Key != key:
 		case st.Keep:
 			use.Kept = append(use.Kept, st.ID)
 		case running:

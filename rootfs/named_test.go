@@ -227,7 +227,7 @@ func TestRemoveImageOfAKeptSandbox(t *testing.T) {
 	t.Parallel()
 	s := newTestStore(t)
 	a := importImage(t, s, sumOf('a'), "one", "tool")
-	b, err := s.NewSandbox(SandboxState{Owner: singleOwner, Key: a.Key, Keep: true})
+	b, err := s.NewSandbox(SandboxState{Owner: singleOwner, Shelf: importedDir, Key: a.Key, Keep: true})
 	must(t, err)
 	must(t, b.Close())
 	var use *ImageInUseError

@@ -29,6 +29,9 @@ func Build(s Spec, f Facts) (*Plan, error) {
 	if p.Identity, p.User, err = identity(s, f); err != nil {
 		return nil, err
 	}
+	if err := checkConfig(s, f); err != nil {
+		return nil, err
+	}
 	p.Root = root(s, f, p.Identity, p.User)
 	p.Private = private(f.Memory, s.Limits.Disk)
 	if p.CopyIn, err = copyIns(s, f); err != nil {
@@ -54,7 +57,7 @@ func Build(s Spec, f Facts) (*Plan, error) {
 	if err := checkLayers(p.Layers, s); err != nil {
 		return nil, err
 	}
-	p.Warnings = append(p.Warnings, identityWarnings(f, p)...)
+	p.Warnings = append(append(p.Warnings, imageWarnings(f)...), identityWarnings(f, p)...)
 	return p, nil
 }
 
@@ -70,8 +73,8 @@ func checkSpec(s Spec) error {
 }
 
 func checkProgram(s Spec) error {
-	if s.Program == "" {
-		return misuse("the program's name is empty")
+	if s.Program == "" && !s.HasEntrypoint && (isOwnImage(s.Image) || isPath(s.Image)) {
+		return misuse("name a program to run; see sbx run --help")
 	}
 	for _, arg := range append([]string{s.Program}, s.Args...) {
 		if strings.ContainsRune(arg, 0) {
@@ -182,7 +185,8 @@ func root(s Spec, f Facts, id Identity, payload User) Root {
 		ReadOnly: s.ReadOnly, Keep: s.Keep, Bounded: s.Limits.Disk > 0,
 	}
 	auto := s.Copy == "" || s.Copy == CopyAuto
-	r.InMemory = r.ReadOnly || r.Bounded || auto && !f.Image.Foreign && !s.Keep && payload.UID != 0
+	ours := !f.Image.Foreign || f.Image.Owned
+	r.InMemory = r.ReadOnly || r.Bounded || auto && ours && !s.Keep && payload.UID != 0
 	if !r.InMemory {
 		r.Floor = freeFloor
 	}

@@ -90,7 +90,7 @@ type look struct {
 
 func (l *look) all() error {
 	steps := []func() error{
-		l.caller, l.kernel, l.streams, l.environment, l.store, l.shares, l.copies, l.image, l.program,
+		l.caller, l.kernel, l.streams, l.environment, l.store, l.shares, l.copies, l.image, l.program, l.filled,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

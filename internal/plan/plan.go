@@ -71,7 +71,7 @@ type Root struct {
 	Again bool `json:"again,omitempty"`
 	// InMemory lets what is written to the root go to the private tmpfs, which
 	// the kernel throws away by itself: always when the program can write next
-	// to nothing there, being an ordinary user in an image of sbx's own.
+	// to nothing there, being an ordinary user in an image of the store.
 	InMemory bool `json:"inMemory,omitempty"`
 	// Bounded says that InMemory was asked for: the size of the tmpfs bounds
 	// everything (--disk), and there is no other way.

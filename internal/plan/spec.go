@@ -10,11 +10,16 @@ import (
 // Spec is what the user asked for: the command line, parsed but not yet judged.
 // The zero value of a field means that its flag was not given.
 type Spec struct {
-	// Program is argv[0] as typed; Args are passed on untouched.
+	// Program is argv[0] as typed; Args are passed on untouched. Program is
+	// empty when an imported image is to say what is run.
 	Program string   `json:"program"`
 	Args    []string `json:"args,omitempty"`
+	// Entrypoint takes the place of the image's, and of its Cmd.
+	Entrypoint    []string `json:"entrypoint,omitempty"`
+	HasEntrypoint bool     `json:"hasEntrypoint,omitempty"`
 
-	// Image is base, host, scratch, or the path of a root tree.
+	// Image is base, host, scratch, the name or id of an imported image, or the
+	// path of a root tree.
 	Image string `json:"image,omitempty"`
 	// Copy is how the sandbox gets its own copy of the image: auto, overlay,
 	// reflink or full.
@@ -90,7 +95,7 @@ type Misuse struct{ Reason string }
 
 func (e *Misuse) Error() string { return e.Reason }
 
-// Images that sbx knows by name; any other value with a slash is a directory.
+// Images that sbx makes itself.
 const (
 	ImageBase    = rootfs.ImageBase
 	ImageHost    = rootfs.ImageHost
