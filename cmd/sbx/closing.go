@@ -35,10 +35,14 @@ func closingLine(p *plan.Plan, r launch.Result) string {
 	case r.Signal != 0:
 		return fmt.Sprintf("killed by %s (%s)", unix.SignalName(r.Signal), r.Signal)
 	case r.Status != 0:
-		return missingLine(p, string(r.LastErr))
-	default:
-		return ""
+		if line := missingLine(p, string(r.LastErr)); line != "" {
+			return line
+		}
 	}
+	if r.Swallowed > 0 {
+		return fmt.Sprintf("%d bytes of standard input were taken and not read by the program: what reads the same input next will miss them; add < /dev/null to a program that needs none", r.Swallowed)
+	}
+	return ""
 }
 
 // keptLine says under what the sandbox is found that stays.

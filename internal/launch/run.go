@@ -23,6 +23,9 @@ type Result struct {
 	Copy    string // how the root was copied
 	Wall    time.Duration
 	LastErr []byte // the last that the program wrote to stderr, at most 4 KiB
+	// Swallowed is how much of a standard input that the caller's shell reads as
+	// well was taken and not read by the program, in bytes.
+	Swallowed int
 	// Sandbox is the id of the sandbox that --keep kept.
 	Sandbox string
 
@@ -121,6 +124,7 @@ func (r *run) do(begun *Beginning) error {
 	}
 	err = errors.Join(err, r.streams.finish(signals.c, r.patience()))
 	r.result.LastErr = r.streams.tap.Bytes()
+	r.result.Swallowed = r.streams.ahead.swallowed()
 	return err
 }
 

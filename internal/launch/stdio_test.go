@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/userns"
 )
 
 // Which of the caller's descriptors the program gets itself, and which are
@@ -94,7 +95,7 @@ func TestWhatIsHandedOver(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := &plan.Plan{Process: plan.Process{Stdin: true}}
+			p := &plan.Plan{Process: plan.Process{Stdin: true}, Identity: plan.Identity{Mode: userns.NoMap}}
 			if c.change != nil {
 				c.change(&p.Process)
 			}
@@ -114,6 +115,46 @@ func TestWhatIsHandedOver(t *testing.T) {
 				t.Errorf("%d relays, input relayed: %t", len(s.relays), s.feed != nil)
 			}
 		})
+	}
+}
+
+// A pipe on standard input goes to the program itself only when it cannot open it
+// again for writing.
+func TestInputPipe(t *testing.T) {
+	for _, c := range []struct {
+		mode    userns.Mode
+		bits    uint32
+		own     bool
+		becomes uint32
+	}{
+		{userns.NoMap, 0o600, true, 0o644},
+		{userns.NoMap, 0o622, false, 0o622}, // another sbx writes into it
+		{userns.KeepID, 0o600, false, 0o600},
+		{userns.Single, 0o600, false, 0o600},
+	} {
+		r, w, err := os.Pipe()
+		if err == nil {
+			err = r.Chmod(os.FileMode(c.bits))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := os.Stdin
+		os.Stdin = r
+		p := &plan.Plan{Process: plan.Process{Stdin: true}, Identity: plan.Identity{Mode: c.mode}}
+		s, err := openStreams(p, [3]plan.Stream{{Kind: plan.StreamPipe, Ino: 1}, {Kind: plan.StreamNull, Ino: 2}, {Kind: plan.StreamNull, Ino: 2}})
+		os.Stdin = old
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := r.Stat()
+		if own := s.files[0] == r; own != c.own || err != nil || uint32(st.Mode().Perm()) != c.becomes {
+			t.Errorf("%+v: own %t, mode %v, %v", c, own, st.Mode(), err)
+		}
+		closeAll(s)
+		s.close()
+		r.Close()
+		w.Close()
 	}
 }
 
