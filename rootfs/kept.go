@@ -114,14 +114,11 @@ func (s *Store) OpenKept(ref string) (*Sandbox, error) {
 	return b, nil
 }
 
-// Kind says how the sandbox's copy was made, "overlay" or "tree", by what there
+// Overlaid says whether the sandbox is an overlay over its image, by what there
 // is: a copy is only begun where an overlay was refused.
-func (b *Sandbox) Kind() string {
+func (b *Sandbox) Overlaid() bool {
 	var st unix.Stat_t
-	if unix.Fstatat(int(b.Dir.Fd()), treeDir, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
-		return treeDir
-	}
-	return "overlay"
+	return unix.Fstatat(int(b.Dir.Fd()), treeDir, &st, unix.AT_SYMLINK_NOFOLLOW) != nil
 }
 
 // Under gives the image that the sandbox is a copy of, held against removal

@@ -47,9 +47,11 @@ type SandboxState struct {
 	// UID and GID are the program's in U1.
 	UID uint32 `json:"uid,omitempty"`
 	GID uint32 `json:"gid,omitempty"`
-	// Places are where something was mounted: what the copy has there is not
-	// what the program saw.
+	// Places are what was made for the run: mount points, and directories for
+	// the program. What the copy has in those of them that are Hidden is not
+	// what the program saw there, since something was mounted over it.
 	Places []string `json:"places,omitempty"`
+	Hidden []string `json:"hidden,omitempty"`
 	// Ended and Status are of the last run in it; zero while that goes on.
 	Ended  time.Time `json:"ended,omitzero"`
 	Status int       `json:"status,omitempty"`

@@ -46,6 +46,16 @@ func showPlan(spec plan.Spec, asJSON bool, s streams) error {
 	return printPlan(s.out, p)
 }
 
+// writeLine writes v as JSON on one line.
+func writeLine(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}
+
 func writeJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")

@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/sbx-run/sbx/internal/launch"
 	"github.com/sbx-run/sbx/internal/plan"
-	"github.com/sbx-run/sbx/rootfs"
 )
 
 type rmCommand struct {
@@ -51,33 +49,20 @@ func openKept() (*kept, error) {
 
 func (k *kept) close() { k.held.Close() }
 
-// open takes hold of a sandbox, and finds the id map that its files need.
-func (k *kept) open(ref string) (*rootfs.Sandbox, plan.Identity, error) {
+// open takes hold of a sandbox.
+func (k *kept) open(ref string) (*launch.Kept, error) {
 	if k.held.Store == nil {
-		return nil, plan.Identity{}, &plan.Misuse{Reason: fmt.Sprintf("find sandbox %s: there is none; nothing was ever run with --keep", ref)}
+		return nil, &plan.Misuse{Reason: fmt.Sprintf("find sandbox %s: there is none; nothing was ever run here", ref)}
 	}
-	b, err := k.held.Store.OpenKept(ref)
-	if err != nil {
-		return nil, plan.Identity{}, err
-	}
-	id, err := k.facts.IdentityFor(b.State.Owner)
-	if err != nil {
-		b.Close()
-		return nil, id, fmt.Errorf("use sandbox %s: %w", ref, err)
-	}
-	return b, id, nil
+	return launch.OpenKept(k.held.Store, k.facts, ref)
 }
 
 func (k *kept) remove(ref string) error {
-	b, id, err := k.open(ref)
+	b, err := k.open(ref)
 	if err != nil {
 		return err
 	}
-	left, err := b.Discard()
-	if left != nil {
-		err = errors.Join(err, launch.EmptyTrash(id, k.held.Store, *left))
-	}
-	if err != nil {
+	if err := b.Remove(k.held.Store); err != nil {
 		return fmt.Errorf("remove sandbox %s: %w", ref, err)
 	}
 	return nil

@@ -1,7 +1,9 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -22,8 +24,9 @@ func record(p *plan.Plan) (rootfs.SandboxState, error) {
 		Program: p.Process.Args[0], UID: user.UID, GID: user.GID, Foreign: p.Image.Foreign,
 	}
 	for _, m := range p.Mounts {
+		state.Places = append(state.Places, m.Target)
 		if m.Kind != mounts.Dir {
-			state.Places = append(state.Places, m.Target)
+			state.Hidden = append(state.Hidden, m.Target)
 		}
 	}
 	if rel, err := filepath.Rel(filepath.Join(p.Store, "images"), p.Image.Tree); err == nil && p.Image.Key != "" {
@@ -59,4 +62,102 @@ func (r *run) keepAtRest() error {
 		return err
 	}
 	return r.sandbox.Close()
+}
+
+// Kept is a kept sandbox that this process has hold of: no run and no other
+// command uses it, and the image that it was made from stays.
+type Kept struct {
+	Sandbox *rootfs.Sandbox
+	// Image is nil for a sandbox that was made from a directory of the user's.
+	Image *rootfs.Image
+	// ID has the id map of its files.
+	ID   plan.Identity
+	Tree plan.KeptTree
+}
+
+// OpenKept takes hold of the kept sandbox of an id or name. That its files
+// belong to ids which the caller has no more is an error.
+func OpenKept(store *rootfs.Store, f plan.Facts, ref string) (*Kept, error) {
+	b, err := store.OpenKept(ref)
+	if err != nil {
+		return nil, err
+	}
+	k := &Kept{Sandbox: b}
+	if k.ID, err = f.IdentityFor(b.State.Owner); err != nil {
+		k.Close()
+		return nil, fmt.Errorf("use sandbox %s: %w", ref, err)
+	}
+	return k, nil
+}
+
+// Stand finds what the sandbox was made from; without it nothing but removing
+// it is left.
+func (k *Kept) Stand() error {
+	img, tree, err := k.Sandbox.Under()
+	if err != nil {
+		return err
+	}
+	k.Image = img
+	k.Tree = plan.KeptTree{Sandbox: k.Sandbox.Path, Overlay: k.Sandbox.Overlaid(), Image: tree}
+	return nil
+}
+
+// Close lets go of it.
+func (k *Kept) Close() {
+	_ = k.Sandbox.Close()
+	if k.Image != nil {
+		_ = k.Image.Close()
+	}
+}
+
+// Remove deletes the sandbox.
+func (k *Kept) Remove(store *rootfs.Store) error {
+	left, err := k.Sandbox.Discard()
+	if left != nil {
+		err = errors.Join(err, EmptyTrash(k.ID, store, *left))
+	}
+	return err
+}
+
+// View gives a descriptor of the root that the sandbox's programs saw, read-only.
+func (k *Kept) View() (*os.File, error) {
+	var view *os.File
+	err := workerRun{
+		id: k.ID, job: plan.Job{View: &plan.ViewJob{Tree: k.Tree}},
+		result: func(fds []int) {
+			for _, fd := range fds {
+				view = os.NewFile(uintptr(fd), "/")
+			}
+		},
+	}.do()
+	if err == nil && view == nil {
+		err = errors.New("the helper process that works in the store gave nothing back (please report this)")
+	}
+	return view, err
+}
+
+// Diff tells emit what differs from the image.
+func (k *Kept) Diff(emit func(rootfs.Change) error) error {
+	st := k.Sandbox.State
+	job := plan.DiffJob{Tree: k.Tree, Places: st.Places}
+	if !k.Tree.Overlay {
+		job.Copy = copyOptions(st)
+	}
+	return workerRun{id: k.ID, job: plan.Job{Diff: &job}, handle: func(rep plan.Report) error {
+		for _, c := range rep.Changes {
+			if err := emit(rootfs.Change{Kind: c.Kind, Path: string(c.Path)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}.do()
+}
+
+// copyOptions are those that pid 1 made the sandbox's copy with.
+func copyOptions(st rootfs.SandboxState) *rootfs.CopyOptions {
+	opt := &rootfs.CopyOptions{Method: rootfs.Method(st.Copy), SkipChown: st.Owner.Single}
+	if st.Foreign {
+		opt.Owner = &st.Owner
+	}
+	return opt
 }

@@ -19,10 +19,32 @@ import (
 // runWorker does a job of the store's inside the id map: files of the caller's
 // subordinate ids can be made and removed only there.
 func runWorker(id plan.Identity, job plan.Job, progress func(rootfs.Progress)) error {
+	return workerRun{id: id, job: job, handle: func(rep plan.Report) error {
+		if rep.Progress != nil && progress != nil {
+			progress(*rep.Progress)
+		}
+		return nil
+	}}.do()
+}
+
+// workerRun is one job of a worker.
+type workerRun struct {
+	id  plan.Identity
+	job plan.Job
+	// files go to the worker with the word that the id maps are written.
+	files []*os.File
+	// handle, which may be nil, gets every report that is no error. After an
+	// error of its own the worker is killed.
+	handle func(plan.Report) error
+	// result, which may be nil, gets the descriptors that a ViewJob yields.
+	result func(fds []int)
+}
+
+func (w workerRun) do() error {
 	// The worker's parent-death signal comes when this thread ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	text, err := json.Marshal(job)
+	text, err := json.Marshal(w.job)
 	if err != nil {
 		return fmt.Errorf("encode the job: %w", err)
 	}
@@ -36,29 +58,38 @@ func runWorker(id plan.Identity, job plan.Job, progress func(rootfs.Progress)) e
 		return fmt.Errorf("open /dev/null: %w", err)
 	}
 	defer null.Close()
-	r, w, err := os.Pipe()
+	r, out, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("make a pipe: %w", err)
 	}
 	defer r.Close()
-	c, err := newChild(plan.WorkerName, unix.CLONE_NEWNS|unix.CLONE_NEWIPC|unix.CLONE_NEWNET, [3]*os.File{null, null, os.Stderr}, data, w)
-	w.Close()
+	c, err := newChild(plan.WorkerName, unix.CLONE_NEWNS|unix.CLONE_NEWIPC|unix.CLONE_NEWNET, [3]*os.File{null, null, os.Stderr}, data, out)
+	out.Close()
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	if err = c.writeMaps(id); err == nil {
-		err = c.release()
+	if err = c.writeMaps(w.id); err == nil {
+		err = c.release(w.files...)
+	}
+	if err == nil {
+		err = follow(json.NewDecoder(r), w.handle)
+	}
+	if err == nil && w.result != nil {
+		var m plan.Message
+		var fds []int
+		if m, fds, err = c.conn.Receive(); err == nil && m.Op == plan.MsgView {
+			w.result(fds)
+		}
 	}
 	if err != nil {
 		c.kill()
-		return err
 	}
-	return follow(json.NewDecoder(r), progress)
+	return err
 }
 
-// follow reads the worker's report: progress, and at last the result.
-func follow(in *json.Decoder, progress func(rootfs.Progress)) error {
+// follow reads the worker's reports: those on the way, and at last the result.
+func follow(in *json.Decoder, handle func(plan.Report) error) error {
 	for {
 		var rep plan.Report
 		if err := in.Decode(&rep); err != nil {
@@ -67,14 +98,15 @@ func follow(in *json.Decoder, progress func(rootfs.Progress)) error {
 			}
 			return fmt.Errorf("read the helper process's report: %w", err)
 		}
-		switch {
-		case rep.Progress != nil:
-			if progress != nil {
-				progress(*rep.Progress)
-			}
-		case rep.Error != "":
+		if rep.Error != "" {
 			return &WorkerError{Text: rep.Error, Errno: unix.Errno(rep.Errno)}
-		default:
+		}
+		if handle != nil {
+			if err := handle(rep); err != nil {
+				return err
+			}
+		}
+		if rep.Last() {
 			return nil
 		}
 	}

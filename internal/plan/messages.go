@@ -58,6 +58,7 @@ const (
 	MsgStarted  = "started"
 	MsgStopped  = "stopped"
 	MsgExited   = "exited"
+	MsgView     = "view" // of a worker: the descriptor of a root
 )
 
 // The descriptors that come with go, in this order: the payload's 0, 1 and 2, a

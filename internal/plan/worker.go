@@ -23,6 +23,8 @@ const (
 type Job struct {
 	Build      *rootfs.ImageRequest `json:"build,omitempty"`
 	EmptyTrash *TrashJob            `json:"emptyTrash,omitempty"`
+	View       *ViewJob             `json:"view,omitempty"`
+	Diff       *DiffJob             `json:"diff,omitempty"`
 }
 
 // TrashJob names what is to be deleted in a store's trash.
@@ -85,6 +87,12 @@ type Imported struct {
 type Report struct {
 	Progress *rootfs.Progress `json:"progress,omitempty"`
 	Imported *Imported        `json:"imported,omitempty"` // an importer's result
+	Changes  []WireChange     `json:"changes,omitempty"`  // some of a diff; more follow
 	Error    string           `json:"error,omitempty"`
 	Errno    int              `json:"errno,omitempty"`
+}
+
+// Last reports whether a worker says no more after this.
+func (r *Report) Last() bool {
+	return r.Error != "" || r.Progress == nil && len(r.Changes) == 0
 }
