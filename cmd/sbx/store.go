@@ -9,6 +9,7 @@ import (
 	"github.com/sbx-run/sbx/internal/console"
 	"github.com/sbx-run/sbx/internal/launch"
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/quote"
 	"github.com/sbx-run/sbx/rootfs"
 )
 
@@ -70,6 +71,15 @@ func (l *progressLine) show(p rootfs.Progress) {
 		return
 	}
 	fmt.Fprintf(l.err, "\r\x1b[Ksbx: making the image %s: %d files, %d MB, %.1f s", l.name, p.Files, p.Bytes/1e6, seconds)
+}
+
+// showImport is show for an image from elsewhere.
+func (l *progressLine) showImport(p rootfs.Progress) {
+	if !l.live {
+		return
+	}
+	l.shown = true
+	fmt.Fprintf(l.err, "\r\x1b[Ksbx: importing %s: %d files, %d MB, %.1f s", quote.Line(l.name), p.Files, p.Bytes/1e6, time.Since(l.begin).Seconds())
 }
 
 func (l *progressLine) clear() {

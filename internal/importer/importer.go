@@ -110,21 +110,33 @@ func run(progress func(rootfs.Progress)) (*plan.Imported, error) {
 	}
 	defer tree.Close()
 	debug.SetMemoryLimit(plan.ImportMemory / 2)
-	return unpack(src, tree, job, progress)
+	return unpackImage(src, tree, job, progress)
 }
 
-func unpack(src archive.Source, tree *os.File, job *plan.ImportJob, progress func(rootfs.Progress)) (*plan.Imported, error) {
-	result, err := archive.Import(context.Background(), src, tree, archive.Options{
-		Name: job.Name, Owner: job.Owner, Platform: job.Platform, Ref: job.Ref, NeedRef: job.NeedRef,
-		Limits: archive.Limits{
-			Bytes: job.MaxBytes, Entries: job.MaxEntries, Ratio: job.MaxRatio, Layers: job.MaxLayers,
-		},
-		Progress: progress,
-	})
+func unpackImage(src archive.Source, tree *os.File, job *plan.ImportJob, progress func(rootfs.Progress)) (*plan.Imported, error) {
+	opt := archive.Options{
+		Name: job.Name, Owner: job.Owner, Platform: job.Platform, Ref: job.Ref, NeedRef: job.NeedRef, Progress: progress,
+	}
+	if err := setImageLimits(&opt, job.Limits); err != nil {
+		return nil, err
+	}
+	result, err := archive.Import(context.Background(), src, tree, opt)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // it is the whole message
 	}
-	return &plan.Imported{Kind: result.Kind, Refs: result.Refs, Info: result.Info}, nil
+	return &plan.Imported{Kind: result.Kind, Refs: result.Refs, Tag: result.Tag, Info: result.Info}, nil
+}
+
+// setImageLimits takes over the limits that the user has changed.
+func setImageLimits(opt *archive.Options, limits map[string]int64) error {
+	for name, value := range limits {
+		if name == "layers" {
+			opt.Layers = int(value)
+		} else if !opt.Limits.Set(name, value) {
+			return fmt.Errorf("there is no limit %q: %w (please report this)", name, unix.EINVAL)
+		}
+	}
+	return nil
 }
 
 func readJob() (*plan.ImportJob, error) {

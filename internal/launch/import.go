@@ -63,7 +63,7 @@ func ImportImage(ctx context.Context, id plan.Identity, store *rootfs.Store, req
 		return ImportResult{}, errors.Join(explainImport(err, store), discard(id, store, staging))
 	}
 	if len(names) == 0 {
-		names = ownNames(imported.Refs, req.Fallback)
+		names = ownNames(imported, req.Fallback)
 	}
 	return commit(id, store, staging, imported, req.origin(), names)
 }
@@ -80,11 +80,12 @@ func commit(id plan.Identity, store *rootfs.Store, staging *rootfs.Staging, impo
 	begun := time.Now().UTC()
 	var err error
 	if result.Info, err = staging.Commit(info, names...); err != nil {
-		return result, errors.Join(err, emptyTrash(id, store))
+		emptyTrash(id, store)
+		return result, err
 	}
 	result.Known = result.Info.Created.Before(begun)
 	if result.Known {
-		return result, emptyTrash(id, store)
+		emptyTrash(id, store)
 	}
 	return result, nil
 }
@@ -108,16 +109,23 @@ func references(names []string) ([]rootfs.Reference, error) {
 }
 
 // ownNames are the names that an image brings along, as far as they can be
-// names, or else the fallback.
-func ownNames(refs []string, fallback string) []rootfs.Reference {
+// names, or else the fallback, with the tag that it brings.
+func ownNames(imported *plan.Imported, fallback string) []rootfs.Reference {
 	var names []rootfs.Reference
-	for _, ref := range append(slices.Clone(refs), fallback) {
-		name, err := rootfs.ParseReference(ref)
-		if err == nil && (ref != fallback || len(names) == 0) {
+	for _, ref := range imported.Refs {
+		if name, err := rootfs.ParseReference(ref); err == nil && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}
-	return names
+	if len(names) > 0 || fallback == "" {
+		return names
+	}
+	for _, ref := range []string{fallback + ":" + imported.Tag, fallback} {
+		if name, err := rootfs.ParseReference(ref); err == nil {
+			return []rootfs.Reference{name}
+		}
+	}
+	return nil
 }
 
 // discard removes what was unpacked so far.
@@ -126,14 +134,14 @@ func discard(id plan.Identity, store *rootfs.Store, staging *rootfs.Staging) err
 	if left == nil {
 		return err
 	}
-	job := plan.Job{EmptyTrash: &plan.TrashJob{Store: store.Path(), Names: []string{left.Trash}}}
-	return errors.Join(err, runWorker(id, job, nil))
+	return errors.Join(err, EmptyTrash(id, store, *left))
 }
 
 // emptyTrash deletes what a commit left in the trash: the copy of an image that
-// was there already, whose files may belong to subordinate ids.
-func emptyTrash(id plan.Identity, store *rootfs.Store) error {
-	return runWorker(id, plan.Job{EmptyTrash: &plan.TrashJob{Store: store.Path()}}, nil)
+// was there already, whose files may belong to subordinate ids. What it cannot
+// delete is for `sbx gc` to complain about.
+func emptyTrash(id plan.Identity, store *rootfs.Store) {
+	_ = runWorker(id, plan.Job{EmptyTrash: &plan.TrashJob{Store: store.Path()}}, nil)
 }
 
 // explainImport adds the next step where the errno tells it.

@@ -66,19 +66,23 @@ type ImportOptions struct {
 	// NeedRef refuses a source that tells no name for its image, before the
 	// work begins: the caller has none either.
 	NeedRef bool `json:"needRef,omitempty"`
-	// The limits; 0 is the default of each.
-	MaxBytes   int64 `json:"maxBytes,omitempty"`   // of all files unpacked, and of an archive that has to be stored on the way
-	MaxEntries int64 `json:"maxEntries,omitempty"` // of all layers together
-	MaxRatio   int64 `json:"maxRatio,omitempty"`   // unpacked bytes for each compressed one
-	MaxLayers  int   `json:"maxLayers,omitempty"`
+	// Limits are changed limits, by the names in [ImportLimits].
+	Limits map[string]int64 `json:"limits,omitempty"`
+}
+
+// ImportLimits are the limits of an import that can be changed: what the whole
+// image may have, for the first five what package unpack says of them.
+func ImportLimits() []string {
+	return []string{"entries", "bytes", "file-bytes", "ratio", "depth", "min-free", "layers"}
 }
 
 // Imported is what the child found. All of it comes from the archive, through a
 // process that may have been taken over by it: it is for display and for the
 // store's record, and nothing in it is a path of the host.
 type Imported struct {
-	Kind string           `json:"kind"` // "directory", "tar", "docker-archive", "OCI layout"
-	Refs []string         `json:"refs,omitempty"`
+	Kind string           `json:"kind"`           // one of package archive's
+	Refs []string         `json:"refs,omitempty"` // names that the source tells
+	Tag  string           `json:"tag,omitempty"`  // a tag that it tells without a name
 	Info rootfs.ImageInfo `json:"info"`
 }
 

@@ -102,6 +102,9 @@ var forbidden = map[string]string{
 	"go/parser":        "is for tools",
 	"database/sql":     "has no use here",
 	"golang.org/x/net": "brings net/http",
+
+	"github.com/klauspost/compress/zstd": "costs, with xz, a third of a millisecond at every start; sbx-image has it",
+	"github.com/ulikunitz/xz":            "costs, with zstd, a third of a millisecond at every start; sbx-image has it",
 }
 
 func TestForbiddenDependencies(t *testing.T) {
@@ -121,8 +124,10 @@ var directDependencies = map[string]string{
 	"github.com/docker/go-units":             "sizes and ulimits as docker writes them",
 	"github.com/godbus/dbus/v5":              "the other end of the exchange with the service manager, in tests only",
 	"github.com/google/go-containerregistry": "the registry client of sbx-image, which sbx does not link",
+	"github.com/klauspost/compress":          "zstd, in sbx-image only",
 	"github.com/moby/sys/mountinfo":          "reading mount tables",
 	"github.com/rogpeppe/go-internal":        "testscript, in tests only",
+	"github.com/ulikunitz/xz":                "xz, in sbx-image only",
 	"golang.org/x/sys":                       "system calls",
 }
 

@@ -2,8 +2,8 @@ package seccomp
 
 import "golang.org/x/sys/unix"
 
-// goThread is how the Go runtime makes a thread; CLONE_VM, FS, FILES, SIGHAND,
-// SYSVSEM and THREAD, on every architecture.
+// goThread is how the Go runtime makes a thread: CLONE_VM, FS, FILES, SIGHAND,
+// SYSVSEM and THREAD; on x86-64 with CLONE_SETTLS.
 const goThread = 0x50f00
 
 // unpackable are the calls of a process that does nothing but read what is open
@@ -75,7 +75,7 @@ var unpackable = []group{
 		name:   "threads",
 		reason: "Threads of this process, and nothing else.",
 		calls:  []call{sysClone},
-		answer: answer{[]rule{{[]cond{equals(0, goThread)}, allow}}, eperm},
+		answer: answer{[]rule{{[]cond{oneOf(0, goThread, goThread|unix.CLONE_SETTLS)}, allow}}, eperm},
 	},
 	{
 		name:   "prctl",
