@@ -163,7 +163,7 @@ func missingFile(p *plan.Plan, tail string) string {
 
 // bring names --image host where that would help, else the other way.
 func bring(p *plan.Plan, other string) string {
-	if p.Image.Name == plan.ImageHost {
+	if p.Image.Name == plan.ImageHost || p.Image.Foreign {
 		return other
 	}
 	return "add --image host, or " + other
@@ -188,6 +188,9 @@ func explainRun(err error, p *plan.Plan) error {
 	}
 	if p.Image.Name == plan.ImageHost {
 		return fmt.Errorf("%w; this host has it as %s: run it by that path", err, found)
+	}
+	if p.Image.Foreign {
+		return fmt.Errorf("%w: not in the image %s; this host has it as %s: run it by that path to bring it along", err, p.Image.Name, found)
 	}
 	return fmt.Errorf("%w: not in the image %s; this host has it as %s: add --image host, or run it by that path", err, p.Image.Name, found)
 }

@@ -31,7 +31,8 @@ type Facts struct {
 	// all other images, and for those that say nothing.
 	Config *rootfs.ImageConfig `json:"config,omitempty"`
 	// Filled are those of the directories /tmp, /var/tmp, /run and the user's
-	// home that are not empty in an imported image.
+	// home that stay as an imported image has them: not empty, or the same
+	// directory as another one of them.
 	Filled []string `json:"filled,omitempty"`
 	// NoWorkdir tells that an imported image lacks the working directory.
 	NoWorkdir bool `json:"noWorkdir,omitempty"`

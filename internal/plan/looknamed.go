@@ -108,7 +108,7 @@ func (l *look) shell() string {
 }
 
 // filled finds out which of the directories that sbx would put an empty one over
-// have something in them, and whether the image's working directory is there.
+// have something in them, or are one with another of them, and whether the image's working directory is there.
 // docker shows what an image has in /run or in a home, and programs need it.
 func (l *look) filled() error {
 	f := &l.facts
@@ -119,11 +119,23 @@ func (l *look) filled() error {
 	if _, user, err := identity(l.spec, *f); err == nil { // an error is Build's to report
 		dirs = append(dirs, path.Clean(user.Home))
 	}
+	type inode struct{ dev, ino uint64 }
+	seen := map[inode]bool{}
 	for _, dir := range dirs {
-		empty, err := l.tree.Empty(dir)
-		if err == nil && !empty || errors.Is(err, unix.EACCES) {
+		st, err := l.tree.Stat(dir)
+		if errors.Is(err, unix.EACCES) {
+			f.Filled = append(f.Filled, dir)
+			continue
+		}
+		if err != nil {
+			continue // it is made
+		}
+		// Two of them may be one place: /var/tmp is a link to /tmp, say.
+		id := inode{st.Dev, st.Ino}
+		if empty, err := l.tree.Empty(dir); seen[id] || err == nil && !empty || errors.Is(err, unix.EACCES) {
 			f.Filled = append(f.Filled, dir)
 		}
+		seen[id] = true
 	}
 	slices.Sort(f.Filled)
 	f.Filled = slices.Compact(f.Filled)
