@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,7 +18,7 @@ import (
 func TestCloneErrors(t *testing.T) {
 	for errno, words := range map[syscall.Errno]string{
 		unix.EACCES: "security module",
-		unix.ENOSPC: "user.max_user_namespaces",
+		unix.ENOSPC: "_namespaces",
 		unix.EUSERS: "nested 32 deep",
 		unix.EAGAIN: "ulimit -u",
 		unix.EINVAL: "built without",
@@ -123,5 +124,23 @@ func TestWorkerError(t *testing.T) {
 	}
 	if err := error(&WorkerError{Text: "x"}); errors.Unwrap(err) != nil {
 		t.Errorf("no errno wraps %v", errors.Unwrap(err))
+	}
+}
+
+// The limit that is behind ENOSPC is named with its value.
+func TestLimitHint(t *testing.T) {
+	for _, c := range []struct{ file, text, want string }{
+		{"max_net_namespaces", "0\n", "user.max_net_namespaces is 0: ask the administrator for `sysctl user.max_net_namespaces=10000`"},
+		{"max_user_namespaces", "1\n", "user.max_user_namespaces is 1"},
+		{"max_user_namespaces", "7740\n", "a limit of namespaces is reached: see user.max_user_namespaces"},
+		{"max_mnt_namespaces", "many", "a limit of namespaces is reached"},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, c.file), []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := limitHint(dir); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s with %q: %q", c.file, c.text, got)
+		}
 	}
 }
