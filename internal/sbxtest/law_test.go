@@ -52,6 +52,7 @@ var arrows = map[string][]string{
 	"internal/sbxtest/probe": {"internal/probe"},
 	"scripts/testsum":        {},
 	"scripts/benchloop":      {},
+	"scripts/benchcopy":      {},
 }
 
 // Data goes one way, and so do imports: cmd → launch, initproc → plan → the
