@@ -9,7 +9,7 @@ import (
 // open for reading and writing.
 func TempFile(dir *os.File) (*os.File, error) {
 	defer runtime.KeepAlive(dir)
-	fd, err := tempFile(dir)
+	fd, err := tempFile(dir, 0o600)
 	if err != nil {
 		return nil, err
 	}
