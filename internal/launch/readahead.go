@@ -18,8 +18,8 @@ import (
 // A file is set back to where the program has read to. A pipe cannot be; there
 // the caller is told. All methods may be called on nil.
 type readAhead struct {
-	pipe *os.File // our copy of the end that the program reads
-	file *os.File // the input itself, which the relay closes; nil for a pipe
+	pipe *os.File      // our copy of the end that the program reads
+	file *os.File      // the input itself, which the relay closes; nil for a pipe
 	done chan struct{} // closed when the relay has ended, nil before it has begun
 	lost int
 }
