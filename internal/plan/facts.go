@@ -133,6 +133,10 @@ type Shared struct {
 	Dev       uint64 `json:"dev"`
 	Ino       uint64 `json:"ino"`
 	Directory bool   `json:"directory"`
+	// Home and Store: it is, or holds, the caller's home; it holds the store or
+	// lies in it. By inode, so also where its path does not say so.
+	Home  bool `json:"home,omitempty"`
+	Store bool `json:"store,omitempty"`
 	// Guard are the mounts that keep files read-only that the host executes.
 	Guard []mounts.Mount `json:"guard,omitempty"`
 	// Placeholders are made on the host before and taken away after the run.

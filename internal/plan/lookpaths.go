@@ -41,6 +41,9 @@ func (l *look) share(sh Share, tainted []string) (Shared, error) {
 		}
 	}
 	shared.Target = filepath.Clean(shared.Target)
+	if sh.Write {
+		shared.Home, shared.Store = l.precious(shared)
+	}
 	for _, socket := range mounts.ReachedSockets(src.Path, mounts.PowerfulSockets(l.facts.Caller.Home)) {
 		shared.Notes = append(shared.Notes, fmt.Sprintf("%s %s shows %s: %s", sh.Flag(), sh.Source, socket.Path, socket.Reason))
 	}

@@ -176,11 +176,11 @@ func checkShare(sh Shared, c Caller, store string) error {
 	if sh.Resolved == "/" {
 		return misuse("--rw /: the whole host is never shared read-write; name the directory that the program is to change")
 	}
-	if c.Home != "" && under(path.Clean(c.Home), sh.Resolved) {
+	if sh.Home || c.Home != "" && under(path.Clean(c.Home), sh.Resolved) {
 		return misuse("--rw %s: your whole home is never shared read-write; name the directory that the program is to change", sh.Source)
 	}
 	// Later runs trust the images in it.
-	if store != "" && (under(store, sh.Resolved) || under(sh.Resolved, store)) {
+	if sh.Store || store != "" && (under(store, sh.Resolved) || under(sh.Resolved, store)) {
 		return misuse("--rw %s: sbx keeps the images and other sandboxes in %s, which no program may change", sh.Source, store)
 	}
 	return nil
