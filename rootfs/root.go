@@ -184,17 +184,6 @@ func mustBeRegular(st *unix.Stat_t) error {
 	return unix.EINVAL
 }
 
-// Remove unlinks name, which is not a directory (EISDIR): the link itself where
-// it is one. Its parent is resolved inside the root.
-func (r *Root) Remove(name string) error {
-	dir, err := r.OpenFD(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(dir)
-	return unix.Unlinkat(dir, path.Base(name), 0)
-}
-
 // Empty tells whether the directory name has nothing in it. It reads no more
 // than the beginning of a directory of any size.
 func (r *Root) Empty(name string) (bool, error) {

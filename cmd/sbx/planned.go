@@ -29,12 +29,8 @@ func (c *planCommand) Run(s streams) error {
 // showPlan prints what run would do. Nothing on the host is changed: not even
 // the store is made.
 func showPlan(spec plan.Spec, asJSON bool, s streams) error {
-	facts, held, err := plan.Look(context.Background(), spec, false)
+	p, held, err := lookPlan(spec)
 	defer held.Close()
-	if err != nil {
-		return err
-	}
-	p, err := plan.Build(spec, facts)
 	if err != nil {
 		return err
 	}
@@ -45,6 +41,18 @@ func showPlan(spec plan.Spec, asJSON bool, s streams) error {
 		}{p, p.Stages()})
 	}
 	return printPlan(s.out, p)
+}
+
+func lookPlan(spec plan.Spec) (*plan.Plan, *plan.Held, error) {
+	if spec.In != "" {
+		return prepareKept(spec)
+	}
+	facts, held, err := plan.Look(context.Background(), spec, false)
+	if err != nil {
+		return nil, held, err
+	}
+	p, err := plan.Build(spec, facts)
+	return p, held, err
 }
 
 // writeLine writes v as JSON on one line.

@@ -67,3 +67,36 @@ func (k *kept) remove(ref string) error {
 	}
 	return nil
 }
+
+// prepareKept is prepare for --in: there is no image to be made, and what is
+// looked at is the root that the sandbox's program has left.
+func prepareKept(spec plan.Spec) (*plan.Plan, *plan.Held, error) {
+	none := &plan.Held{}
+	k, err := openKept()
+	if err != nil {
+		return nil, none, err
+	}
+	defer k.close()
+	collect(k.held, k.facts)
+	b, err := k.open(spec.In)
+	if err != nil {
+		return nil, none, err
+	}
+	if err := b.Stand(); err != nil {
+		b.Close()
+		return nil, none, err
+	}
+	view, err := b.View()
+	if err != nil {
+		b.Close()
+		return nil, none, fmt.Errorf("look into sandbox %s: %w", spec.In, err)
+	}
+	facts, held, err := plan.LookKept(context.Background(), spec, plan.KeptRoot{
+		Sandbox: b.Sandbox, Image: b.Image, Tree: b.Tree, View: view,
+	})
+	if err != nil {
+		return nil, held, err
+	}
+	p, err := plan.Build(spec, facts)
+	return p, held, err
+}

@@ -159,9 +159,6 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 	if err != nil {
 		return err
 	}
-	if c.In != "" {
-		return &plan.Misuse{Reason: "--in: not yet"}
-	}
 	if c.DryRun {
 		return showPlan(spec, c.Json, s)
 	}
@@ -213,6 +210,9 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 // prepare looks, makes the image if it has to be made, and decides.
 func (c *runCommand) prepare(spec plan.Spec, s streams) (*plan.Plan, *plan.Held, error) {
 	ctx := context.Background()
+	if spec.In != "" {
+		return prepareKept(spec)
+	}
 	facts, held, err := plan.Look(ctx, spec, true)
 	if err != nil {
 		return nil, held, err

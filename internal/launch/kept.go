@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -54,14 +55,30 @@ func (r *run) keep() error {
 	return nil
 }
 
-// keepAtRest lets go of a sandbox that stays, with how its run ended.
+// enterSandbox takes the kept sandbox that the plan names, which is held. What
+// it was made from stays as it was; the rest of state is of this run.
+func (r *run) enterSandbox(state rootfs.SandboxState) error {
+	r.sandbox, r.held.Sandbox = r.held.Sandbox, nil
+	r.undo.push(r.discardSandbox)
+	now := &r.sandbox.State
+	r.before = *now
+	now.Owner, now.Program, now.UID, now.GID = state.Owner, state.Program, state.UID, state.GID
+	now.Places = slices.Compact(slices.Sorted(slices.Values(slices.Concat(now.Places, state.Places))))
+	now.Hidden = state.Hidden
+	now.Ended, now.Status = time.Time{}, 0
+	r.plan.Place(now.ID, r.sandbox.Path)
+	return r.sandbox.Save()
+}
+
+// keepAtRest lets go of a sandbox that stays, with how its run ended. A run that
+// never began in one that was there before leaves its state as it was.
 func (r *run) keepAtRest() error {
-	r.sandbox.State.Ended, r.sandbox.State.Status = time.Now().UTC(), r.result.ExitStatus()
-	if err := r.sandbox.Save(); err != nil {
-		r.sandbox.Close()
-		return err
+	if r.result.Sandbox == "" {
+		r.sandbox.State = r.before
+	} else {
+		r.sandbox.State.Ended, r.sandbox.State.Status = time.Now().UTC(), r.result.ExitStatus()
 	}
-	return r.sandbox.Close()
+	return errors.Join(r.sandbox.Save(), r.sandbox.Close())
 }
 
 // Kept is a kept sandbox that this process has hold of: no run and no other

@@ -46,6 +46,7 @@ type run struct {
 	held    *plan.Held
 	undo    undoStack
 	sandbox *rootfs.Sandbox
+	before  rootfs.SandboxState // of a kept sandbox, until this run
 	streams *streams
 	init    *child
 	relay   *terminal
@@ -194,6 +195,9 @@ func (r *run) newSandbox() error {
 	if err != nil {
 		return err
 	}
+	if r.plan.Root.Again {
+		return r.enterSandbox(state)
+	}
 	if r.sandbox, err = r.held.Store.NewSandbox(state); err != nil {
 		return err
 	}
@@ -206,7 +210,7 @@ func (r *run) newSandbox() error {
 // all went well. Where pid 1 was killed, files of other ids are in the way, and
 // a worker with the same id map removes them.
 func (r *run) discardSandbox() error {
-	if r.result.Sandbox != "" {
+	if r.result.Sandbox != "" || r.plan.Root.Again {
 		return r.keepAtRest()
 	}
 	left, err := r.sandbox.Discard()

@@ -29,8 +29,13 @@ func Build(s Spec, f Facts) (*Plan, error) {
 	if p.Identity, p.User, err = identity(s, f); err != nil {
 		return nil, err
 	}
-	if err := checkConfig(s, f); err != nil {
-		return nil, err
+	for _, check := range []func() error{
+		func() error { return checkConfig(s, f) },
+		func() error { return checkKeptOwner(f, p.Identity) },
+	} {
+		if err := check(); err != nil {
+			return nil, err
+		}
 	}
 	p.Root = root(s, f, p.Identity, p.User)
 	p.Private = private(f.Memory, s.Limits.Disk)
@@ -180,6 +185,12 @@ func hostname(s Spec) string {
 // in this order, when the time has come: a kernel version says little about the
 // file system that the store lies on.
 func root(s Spec, f Facts, id Identity, payload User) Root {
+	if f.Kept != nil {
+		return Root{
+			Methods: []string{f.Kept.Copy}, Lower: f.Image.Tree, Sandbox: f.Kept.Path,
+			Keep: true, Again: true, Floor: freeFloor,
+		}
+	}
 	r := Root{
 		Lower: f.Image.Tree, Sandbox: path.Join(f.Store, "sandboxes", "ID"),
 		ReadOnly: s.ReadOnly, Keep: s.Keep, Bounded: s.Limits.Disk > 0,

@@ -27,6 +27,8 @@ type Facts struct {
 
 	Environ  map[string]string `json:"environ,omitempty"`  // of the caller's, what is passed on
 	AskedEnv []string          `json:"askedEnv,omitempty"` // -e and --env-file, resolved
+	// Kept is the sandbox of --in; Image is then what it was made from.
+	Kept *KeptFact `json:"kept,omitempty"`
 	// Config is what an imported image says about how it is to be run; nil for
 	// all other images, and for those that say nothing.
 	Config *rootfs.ImageConfig `json:"config,omitempty"`

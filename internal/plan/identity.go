@@ -41,7 +41,9 @@ func identity(s Spec, f Facts) (Identity, User, error) {
 func chooseMode(s Spec, f Facts) (Identity, error) {
 	id := Identity{Mode: s.Userns, Helpers: f.Helpers, SetGroups: true}
 	reason := noRange(f)
-	if s.Userns == "" || s.Userns == "auto" {
+	if f.Kept != nil && f.Kept.Owner.Single && f.Caller.UID != 0 && (s.Userns == "" || s.Userns == "auto") {
+		id.Mode, id.Why = userns.Single, "the sandbox was made so"
+	} else if s.Userns == "" || s.Userns == "auto" {
 		id.Mode, id.Why = bestMode(s, f, reason)
 	} else if reason != "" && s.Userns != userns.Single {
 		return id, misuse("--userns=%s: %s; `sbx doctor --admin` prints what to ask the administrator for", s.Userns, reason)

@@ -1,8 +1,9 @@
 package plan
 
 import (
+	"context"
 	"fmt"
-	"slices"
+	"os"
 
 	"github.com/sbx-run/sbx/rootfs"
 )
@@ -50,7 +51,7 @@ func (f Facts) IdentityFor(o rootfs.Ownership) (Identity, error) {
 		return current, fmt.Errorf("its files belong to subordinate ids: %s", f.NoHelpers)
 	}
 	now := current.Ownership()
-	if !slices.Equal(o.UIDMap, now.UIDMap) || !slices.Equal(o.GIDMap, now.GIDMap) {
+	if !o.Within(now) {
 		return current, fmt.Errorf("its files belong to other subordinate ids (%s) than you have now (%s): the administrator can give them back, or remove the files",
 			rangeText(o), rangeText(now))
 	}
@@ -75,4 +76,79 @@ func rangeText(o rootfs.Ownership) string {
 		}
 	}
 	return text
+}
+
+// KeptFact is a kept sandbox as the plan of a further run in it needs it.
+type KeptFact struct {
+	ID    string           `json:"id"`
+	Path  string           `json:"path"` // its directory in the store
+	Copy  string           `json:"copy"` // how the copy was made
+	Owner rootfs.Ownership `json:"owner"`
+}
+
+// KeptRoot is a kept sandbox that the caller has hold of.
+type KeptRoot struct {
+	Sandbox *rootfs.Sandbox
+	Image   *rootfs.Image // nil for a directory of the user's
+	Tree    KeptTree
+	// View is the root that the program will see. All of it may have been
+	// replaced by the one before: paths are resolved inside, nothing is believed.
+	View *os.File
+}
+
+// LookKept is Look for a run in a kept sandbox. What k holds is the Held's from
+// then on, with an error too.
+func LookKept(ctx context.Context, s Spec, k KeptRoot) (Facts, *Held, error) {
+	held := &Held{Sandbox: k.Sandbox, Image: k.Image}
+	l := &look{ctx: ctx, spec: s, hold: true, held: held, kept: &k, tree: rootfs.RootFromFile(k.View, "/")}
+	return l.run()
+}
+
+// keptImage is what a kept sandbox was made from, in the place of the image.
+func (l *look) keptImage() error {
+	st, f := l.kept.Sandbox.State, &l.facts
+	f.Kept = &KeptFact{ID: st.ID, Path: l.kept.Sandbox.Path, Copy: st.Copy, Owner: st.Owner}
+	if l.kept.Tree.Overlay {
+		f.Kept.Copy = CopyOverlay
+	} else if f.Kept.Copy == "" || f.Kept.Copy == CopyOverlay {
+		f.Kept.Copy = CopyFull
+	}
+	f.Image = Image{
+		Name: st.Image, Key: st.Key, Tree: l.kept.Tree.Image, Foreign: st.Foreign, OwnerUID: st.Owner.HostUID,
+	}
+	img := l.kept.Image
+	if img == nil {
+		f.Image.Shell = l.shell()
+		return nil
+	}
+	if img.Imported() {
+		f.Image.Imported, f.Image.Owned, f.Image.Digest, f.Config = true, true, img.Digest, img.Config
+	}
+	f.Image.Shell = img.Shell
+	if f.Image.Shell == "" {
+		f.Image.Shell = l.shell()
+	}
+	var err error
+	f.Image.Binds, err = imageBinds(st.Image, img.Binds)
+	return err
+}
+
+// checkKeptOwner refuses a run under ids that the sandbox's files do not have.
+func checkKeptOwner(f Facts, id Identity) error {
+	if f.Kept == nil || f.Kept.Owner.Within(id.Ownership()) {
+		return nil
+	}
+	if f.Kept.Owner.Single != id.Ownership().Single {
+		return misuse("--in %s: its files belong to %s, and --userns=%s has %s: leave --userns away", f.Kept.ID,
+			ownerText(f.Kept.Owner), id.Mode, ownerText(id.Ownership()))
+	}
+	return misuse("--in %s: its files belong to other subordinate ids (%s) than you have now (%s)", f.Kept.ID,
+		rangeText(f.Kept.Owner), rangeText(id.Ownership()))
+}
+
+func ownerText(o rootfs.Ownership) string {
+	if o.Single {
+		return "you alone"
+	}
+	return "your subordinate ids"
 }

@@ -24,6 +24,7 @@ type Held struct {
 	Store   *rootfs.Store
 	Image   *rootfs.Image // nil for a directory of the user's, and when Hold was not asked for
 	Program *rootfs.Program
+	Sandbox *rootfs.Sandbox // of --in
 
 	// places are what other runs made in the --rw trees: it protects this run
 	// as well, and must stay as long.
@@ -44,6 +45,9 @@ func (h *Held) Close() {
 	if h.Program != nil {
 		_ = h.Program.Close()
 	}
+	if h.Sandbox != nil {
+		_ = h.Sandbox.Close()
+	}
 	if h.Image != nil {
 		_ = h.Image.Close()
 	}
@@ -62,9 +66,12 @@ const maxIdentityFile = 1 << 20
 // An image that has to be made first is a fact (Image.Build); look again when
 // it has been made.
 func Look(ctx context.Context, s Spec, hold bool) (Facts, *Held, error) {
-	l := &look{ctx: ctx, spec: s, hold: hold, held: &Held{}}
+	return (&look{ctx: ctx, spec: s, hold: hold, held: &Held{}}).run()
+}
+
+func (l *look) run() (Facts, *Held, error) {
 	// A wrong word is refused before anything is looked at, let alone made.
-	if err := checkSpec(s); err != nil {
+	if err := checkSpec(l.spec); err != nil {
 		return l.facts, l.held, err
 	}
 	err := l.all()
@@ -86,6 +93,7 @@ type look struct {
 	held  *Held
 	host  *rootfs.Root
 	tree  *rootfs.Root // the image's, nil while it is not built
+	kept  *KeptRoot    // of --in, else nil
 }
 
 func (l *look) all() error {

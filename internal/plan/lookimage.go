@@ -47,6 +47,8 @@ func (l *look) image() error {
 		name = ImageBase
 	}
 	switch {
+	case l.kept != nil:
+		err = l.keptImage()
 	case isOwnImage(name):
 		err = l.ownImage(name)
 	case isPath(name):
@@ -88,16 +90,25 @@ func (l *look) ownImage(name string) error {
 		return err
 	}
 	img := Image{Name: name, Key: info.Key, Tree: path.Join(l.facts.Store, "images", name, info.Key, "tree"), Shell: info.Shell}
-	for _, dir := range info.Binds {
-		src, err := mounts.Resolve(dir)
-		if err != nil {
-			return fmt.Errorf("look at %s for the image %s: %w", dir, name, err)
-		}
-		img.Binds = append(img.Binds, src.Bind(dir, true))
+	if img.Binds, err = imageBinds(name, info.Binds); err != nil {
+		return err
 	}
 	l.facts.Image = img
 	l.tree, err = rootfs.OpenRoot(img.Tree)
 	return err
+}
+
+// imageBinds are the host's directories that an image shows.
+func imageBinds(name string, dirs []string) ([]mounts.Mount, error) {
+	var binds []mounts.Mount
+	for _, dir := range dirs {
+		src, err := mounts.Resolve(dir)
+		if err != nil {
+			return nil, fmt.Errorf("look at %s for the image %s: %w", dir, name, err)
+		}
+		binds = append(binds, src.Bind(dir, true))
+	}
+	return binds, nil
 }
 
 // ImageRequest is what has to be asked of the store for an image of sbx's own.
