@@ -83,8 +83,10 @@ func newClient(t task) (*client, error) {
 		ResponseHeaderTimeout:  answerTime,
 		MaxResponseHeaderBytes: maxHeader,
 	}
-	return &client{task: t, repository: repository, pauses: defaultPauses(), stall: stallTime, waiting: func(string) {},
-		bare: &guard{inner: base, registry: repository.RegistryStr(), plain: t.Request.PlainHTTP}}, nil
+	return &client{
+		task: t, repository: repository, pauses: defaultPauses(), stall: stallTime, waiting: func(string) {},
+		bare: &guard{inner: base, registry: repository.RegistryStr(), plain: t.Request.PlainHTTP},
+	}, nil
 }
 
 func trustedRoots(t task) (*x509.CertPool, error) {

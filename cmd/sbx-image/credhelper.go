@@ -33,7 +33,7 @@ func askHelper(helper string, registry name.Registry) (login, error) {
 	if strings.Trim(helper, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") != "" {
 		return login{}, fmt.Errorf("%q is no name of a credential helper", helper)
 	}
-	path, err := exec.LookPath(helperPrefix + helper)
+	path, err := exec.LookPath(helperPrefix + helper) //nolint:forbidigo // that is where docker has them, and they are the user's own
 	if err != nil {
 		return login{}, fmt.Errorf("run the credential helper %s%s: %w", helperPrefix, helper, plain(err))
 	}
