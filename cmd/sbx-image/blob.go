@@ -32,7 +32,7 @@ var errStalled = errors.New("nothing was sent for a long time")
 
 // progress that earns a broken download another round of tries, in bytes: a server that sends a byte and breaks off shall not
 // keep us for ever.
-const worthwhile = 1 << 20
+const worthwhile = 256 << 10
 
 // part is a blob on its way: a file in the pool that has its first bytes, and their hash.
 type part struct {

@@ -31,9 +31,9 @@ func newDialer(registry string, getenv func(string) string) *dialer {
 	for _, port := range []string{"443", "80"} {
 		d.registry = append(d.registry, withPort(registry, port))
 	}
-	for _, variable := range kept {
-		if strings.HasSuffix(strings.ToUpper(variable), "_PROXY") && getenv(variable) != "" {
-			d.proxies = append(d.proxies, proxyAddress(getenv(variable)))
+	for _, variable := range []string{"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"} {
+		if value := getenv(variable); value != "" {
+			d.proxies = append(d.proxies, proxyAddress(value))
 		}
 	}
 	return d

@@ -129,7 +129,7 @@ func (s stored) image(limits pull.Limits) (*v1.Manifest, error) {
 		}
 		// Each is at most the limit, so the sum cannot overflow before it is above it.
 		if total += min(d.Size, limits.Bytes+1); total > limits.Bytes {
-			return nil, &pull.Failure{Kind: pull.TooLarge, Text: fmt.Sprintf("the image's layers have more than %d bytes: raise the limit with --max-size", limits.Bytes)}
+			return nil, &pull.Failure{Kind: pull.TooLarge, Text: fmt.Sprintf("the image's layers have more than %d bytes: raise the limit with --max-download", limits.Bytes)}
 		}
 	}
 	for _, d := range m.Layers {

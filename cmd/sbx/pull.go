@@ -61,6 +61,11 @@ func (c *pullCommand) Run(s streams) error {
 	if err != nil {
 		return err //nolint:wrapcheck // it says what was being done
 	}
+	if held.Store == nil {
+		if held.Store, err = rootfs.OpenStore(facts.Store); err != nil {
+			return err //nolint:wrapcheck // likewise
+		}
+	}
 	id, err := plan.StoreIdentity(spec, facts)
 	if err != nil {
 		return err //nolint:wrapcheck // likewise
