@@ -55,7 +55,7 @@ func TestHostileManifests(t *testing.T) {
 		"path as digest":   {manifestType, manifestWith(someDigest+`","size":10`, `../../etc/passwd","size":10`), pull.Registry, "read the manifest"},
 		"weak digest":      {manifestType, manifestWith(someDigest+`","size":10`, `md5:11111111111111111111111111111111","size":10`), pull.Registry, "read the manifest"},
 		"negative size":    {manifestType, manifestWith(`"size":10`, `"size":-10`), pull.Unsupported, "below 0"},
-		"sum overflows":    {manifestType, manifestWith(`"size":10}`, `"size":9223372036854775807},{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"`+someDigest+`","size":9223372036854775807}`), pull.TooLarge, "--max-download"},
+		"sum overflows":    {manifestType, manifestWith(`"size":10}`, `"size":9223372036854775807},{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"`+someDigest+`","size":9223372036854775807}`), pull.TooLarge, "--limit download"},
 		"huge config":      {manifestType, manifestWith(`"size":2`, `"size":99999999`), pull.TooLarge, "configuration has 99999999 bytes"},
 		"many layers": {manifestType, manifestWith(`"layers":[`, `"layers":[`+strings.Repeat(
 			`{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"`+someDigest+`","size":1},`, 300)), pull.TooLarge, "301 layers"},

@@ -120,7 +120,7 @@ func (s stored) image(limits pull.Limits) (*v1.Manifest, error) {
 		return nil, &pull.Failure{Kind: pull.TooLarge, Text: fmt.Sprintf("the image's configuration has %d bytes, more than %d", m.Config.Size, int64(maxConfig))}
 	}
 	if len(m.Layers) > limits.Layers {
-		return nil, &pull.Failure{Kind: pull.TooLarge, Text: fmt.Sprintf("the image has %d layers, more than %d", len(m.Layers), limits.Layers)}
+		return nil, &pull.Failure{Kind: pull.TooLarge, Text: fmt.Sprintf("the image has %d layers, more than %d: raise the limit with --limit layers=NUMBER", len(m.Layers), limits.Layers)}
 	}
 	var total int64
 	for _, d := range append([]v1.Descriptor{m.Config}, m.Layers...) {
@@ -129,7 +129,7 @@ func (s stored) image(limits pull.Limits) (*v1.Manifest, error) {
 		}
 		// Each is at most the limit, so the sum cannot overflow before it is above it.
 		if total += min(d.Size, limits.Bytes+1); total > limits.Bytes {
-			return nil, &pull.Failure{Kind: pull.TooLarge, Text: fmt.Sprintf("the image's layers have more than %d bytes: raise the limit with --max-download", limits.Bytes)}
+			return nil, &pull.Failure{Kind: pull.TooLarge, Text: fmt.Sprintf("the image's layers have more than %d bytes: raise the limit with --limit download=SIZE", limits.Bytes)}
 		}
 	}
 	for _, d := range m.Layers {

@@ -69,6 +69,10 @@ func (f *importFlags) bring(s streams, req launch.ImportRequest) error {
 	defer store.Close()
 	ctx, caught, stop := interruptible()
 	defer stop()
+	return f.bringInto(ctx, caught, s, id, store, req)
+}
+
+func (f *importFlags) bringInto(ctx context.Context, caught func() unix.Signal, s streams, id plan.Identity, store *rootfs.Store, req launch.ImportRequest) error {
 	live := !f.Quiet && console.IsTerminal(int(os.Stderr.Fd()))
 	line := progressLine{streams: s, name: req.ImportOptions.Name, begin: time.Now(), live: live}
 	result, err := launch.ImportImage(ctx, id, store, req, line.showImport)

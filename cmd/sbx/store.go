@@ -9,6 +9,7 @@ import (
 	"github.com/sbx-run/sbx/internal/console"
 	"github.com/sbx-run/sbx/internal/launch"
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/pull"
 	"github.com/sbx-run/sbx/internal/quote"
 	"github.com/sbx-run/sbx/rootfs"
 )
@@ -80,6 +81,22 @@ func (l *progressLine) showImport(p rootfs.Progress) {
 	}
 	l.shown = true
 	fmt.Fprintf(l.err, "\r\x1b[Ksbx: importing %s: %d files, %d MB, %.1f s", quote.Line(l.name), p.Files, p.Bytes/1e6, time.Since(l.begin).Seconds())
+}
+
+// showFetch is show for a download.
+func (l *progressLine) showFetch(p pull.Progress) {
+	if !l.live {
+		return
+	}
+	text := "asking the registry"
+	switch {
+	case p.Waiting != "":
+		text = p.Waiting
+	case p.TotalLayers > 0:
+		text = fmt.Sprintf("%d of %d MB, %d of %d layers", p.Bytes/1e6, p.TotalBytes/1e6, p.Layers, p.TotalLayers)
+	}
+	l.shown = true
+	fmt.Fprintf(l.err, "\r\x1b[Ksbx: fetching %s: %s, %.1f s", quote.Line(l.name), quote.Line(text), time.Since(l.begin).Seconds())
 }
 
 func (l *progressLine) clear() {
