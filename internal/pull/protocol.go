@@ -45,7 +45,7 @@ type Limits struct {
 }
 
 // DefaultLimits are those of a pull without flags.
-func DefaultLimits() Limits { return Limits{Bytes: 32 << 30, Layers: 256} }
+func DefaultLimits() Limits { return Limits{Bytes: 32 << 30, Layers: 128} }
 
 // Request is what sbx asks of the helper.
 type Request struct {
