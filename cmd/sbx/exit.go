@@ -66,3 +66,31 @@ func unwrapped(err error) error {
 	}
 	return err
 }
+
+// endOf is the exit status of a run. The program's own stands, but for one: what
+// it wrote to standard output and nobody got is a failure. That standard error
+// is not passed on may be nobody's to read either.
+func endOf(result launch.Result, s streams) error {
+	status := result.ExitStatus()
+	for fd, name := range []string{1: "output", 2: "error"} {
+		if err := result.Lost[fd]; err != nil {
+			s.say("pass on standard %s: %v", name, bare(err))
+		}
+	}
+	if status == 0 && result.Lost[1] != nil {
+		status = exitSbx
+	}
+	if status != 0 {
+		return statusError(status)
+	}
+	return nil
+}
+
+// bare is the errno of an error where it has one.
+func bare(err error) error {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}

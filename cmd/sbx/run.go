@@ -201,10 +201,7 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 	if line := keptLine(p, result); line != "" && !c.Quiet && c.In == "" {
 		s.say("%s", line)
 	}
-	if status := result.ExitStatus(); status != 0 {
-		return statusError(status)
-	}
-	return nil
+	return endOf(result, s)
 }
 
 // prepare looks, makes the image if it has to be made, and decides.

@@ -23,6 +23,9 @@ type Result struct {
 	Copy    string // how the root was copied
 	Wall    time.Duration
 	LastErr []byte // the last that the program wrote to stderr, at most 4 KiB
+	// Lost is why something that the program wrote to 1 or 2 did not get where it
+	// was to go.
+	Lost [3]error
 	// Swallowed is how much of a standard input that the caller's shell reads as
 	// well was taken and not read by the program, in bytes.
 	Swallowed int
@@ -123,7 +126,7 @@ func (r *run) do(begun *Beginning) error {
 	if r.relay != nil {
 		err = errors.Join(err, r.relay.close())
 	}
-	err = errors.Join(err, r.streams.finish(signals.c, r.patience()))
+	r.result.Lost = r.streams.finish(signals.c, r.patience())
 	r.result.LastErr = r.streams.tap.Bytes()
 	r.result.Swallowed = r.streams.ahead.swallowed()
 	return err

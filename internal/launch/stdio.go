@@ -2,7 +2,6 @@ package launch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -33,12 +32,24 @@ type streams struct {
 	// relays, from the payload, are started once pid 1 has its copies of files,
 	// feed, towards it, once it runs.
 	feed   func(ctx context.Context) error
-	relays []func(ctx context.Context) error
+	relays []relay
 	ends   []*os.File // the payload's ends of our pipes
 	ahead  *readAhead // nil when it does not matter what was read ahead
-	errs   chan error
+	ended  chan relayEnd
 	cancel context.CancelFunc
 	flow   func() // starts feed
+}
+
+// relay passes on what the payload writes to one of its descriptors.
+type relay struct {
+	fd  int
+	run func(ctx context.Context) error
+}
+
+// relayEnd is how a relay has ended.
+type relayEnd struct {
+	fd  int
+	err error
 }
 
 // drainTime is how long the last output may take to get where it goes, once
@@ -109,14 +120,14 @@ func (s *streams) output(fd int, kind string, o console.PumpOptions) error {
 	if kind == plan.StreamTTY {
 		o.Filter = &console.Filter{Raw: s.rawTTY}
 	}
-	s.relays = append(s.relays, func(ctx context.Context) error {
+	s.relays = append(s.relays, relay{fd, func(ctx context.Context) error {
 		// A pump closes what it is given, and sbx may have a last word to say.
 		dst, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 		if err != nil {
 			return fmt.Errorf("duplicate descriptor %d: %w", fd, err)
 		}
 		return console.PumpOut(ctx, dst, take(r), o)
-	})
+	}})
 	return nil
 }
 
@@ -172,7 +183,7 @@ func (s *streams) started() {
 	}
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(context.Background())
-	s.errs = make(chan error, len(s.relays))
+	s.ended = make(chan relayEnd, len(s.relays))
 	// Its error is the program's to notice: the input ends.
 	s.flow = func() {
 		s.ahead.begin()
@@ -182,7 +193,7 @@ func (s *streams) started() {
 		}()
 	}
 	for _, relay := range s.relays {
-		go func() { s.errs <- relay(ctx) }()
+		go func() { s.ended <- relayEnd{relay.fd, relay.run(ctx)} }()
 	}
 }
 
@@ -197,18 +208,18 @@ func (s *streams) feedProgram() {
 // finish waits for the last output, for as long as limit says, 0 for ever: a
 // reader that takes its time (`sbx run make 2>&1 | less`) gets everything, as he
 // would without sbx. A signal ends the wait. Standard input may have more to say
-// to nobody: it is not waited for.
-func (s *streams) finish(signals <-chan os.Signal, limit time.Duration) error {
+// to nobody: it is not waited for. What could not be passed on is told by
+// descriptor.
+func (s *streams) finish(signals <-chan os.Signal, limit time.Duration) (lost [3]error) {
 	defer s.cancel()
 	var late <-chan time.Time
 	if limit > 0 {
 		late = time.After(limit)
 	}
-	var errs error
 	for left := len(s.relays); left > 0; {
 		select {
-		case err := <-s.errs:
-			errs = errors.Join(errs, err)
+		case end := <-s.ended:
+			lost[end.fd] = end.err
 			left--
 		case <-late:
 			s.cancel()
@@ -220,7 +231,7 @@ func (s *streams) finish(signals <-chan os.Signal, limit time.Duration) error {
 	}
 	s.cancel()
 	s.ahead.settle()
-	return errs
+	return lost
 }
 
 // ends tells the signals that mean to end a program.

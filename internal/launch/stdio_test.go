@@ -213,16 +213,16 @@ func TestOwnPipes(t *testing.T) {
 
 // running is streams with a relay that is stuck until its context ends.
 func running() *streams {
-	s := &streams{relays: []func(context.Context) error{func(ctx context.Context) error {
+	s := &streams{relays: []relay{{1, func(ctx context.Context) error {
 		<-ctx.Done()
 		return errors.New("cut short")
-	}}}
+	}}}}
 	s.started()
 	return s
 }
 
 func TestFinishEndsAtTheLimit(t *testing.T) {
-	if err := running().finish(nil, time.Millisecond); err == nil {
+	if lost := running().finish(nil, time.Millisecond); lost[1] == nil {
 		t.Error("the relay was not ended")
 	}
 }
@@ -231,7 +231,7 @@ func TestFinishEndsAtASignal(t *testing.T) {
 	signals := make(chan os.Signal, 3)
 	signals <- unix.SIGWINCH // means nothing here
 	signals <- unix.SIGTERM
-	if err := running().finish(signals, 0); err == nil {
+	if lost := running().finish(signals, 0); lost[1] == nil {
 		t.Error("the relay was not ended")
 	}
 	if len(signals) != 0 {
@@ -242,25 +242,25 @@ func TestFinishEndsAtASignal(t *testing.T) {
 // A reader who takes his time gets everything.
 func TestFinishWaits(t *testing.T) {
 	release := make(chan struct{})
-	s := &streams{relays: []func(context.Context) error{func(ctx context.Context) error {
+	s := &streams{relays: []relay{{2, func(ctx context.Context) error {
 		select {
 		case <-release:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}}}
+	}}}}
 	s.started()
-	ended := make(chan error, 1)
+	ended := make(chan [3]error, 1)
 	go func() { ended <- s.finish(nil, 0) }()
 	select {
-	case err := <-ended:
-		t.Fatalf("it did not wait: %v", err)
+	case lost := <-ended:
+		t.Fatalf("it did not wait: %v", lost)
 	case <-time.After(20 * time.Millisecond):
 	}
 	close(release)
-	if err := <-ended; err != nil {
-		t.Error(err)
+	if lost := <-ended; lost != [3]error{} {
+		t.Error(lost)
 	}
 }
 
