@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
@@ -54,7 +55,22 @@ func hinted(err error) string {
 	if errors.As(err, &interp) && interp.HostPath != "" {
 		text += "; this host has it: add --image host"
 	}
+	if hint := limitHint(err); hint != "" && !strings.Contains(text, "ulimit") {
+		text += "; " + hint
+	}
 	return text
+}
+
+// limitHint names the limit of the caller's that an errno stands for.
+func limitHint(err error) string {
+	var limit unix.Rlimit
+	switch {
+	case errors.Is(err, unix.EMFILE) && unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil:
+		return fmt.Sprintf("the limit of open files is %d (`ulimit -n`), and what started sbx has some open as well", limit.Max)
+	case errors.Is(err, unix.EFBIG) && unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) == nil && limit.Cur != unix.RLIM_INFINITY:
+		return fmt.Sprintf("the limit of the size of a file is %d bytes (`ulimit -f`)", limit.Cur)
+	}
+	return ""
 }
 
 // unwrapped is the errno of an *os.PathError: the path stands in the message

@@ -135,7 +135,7 @@ func BuildImage(id plan.Identity, req rootfs.ImageRequest, progress func(rootfs.
 	if (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)) && remote(req.Store) {
 		return fmt.Errorf("%w; the store is on a network file system, whose server takes no files of your subordinate ids: set XDG_DATA_HOME to a directory on a local disk", err)
 	}
-	return err
+	return withSpaceAdvice(err, req.Store)
 }
 
 // remote tells whether a path is on a file system where a server decides who
