@@ -175,7 +175,7 @@ func TestGuarded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, p := range before.Missing {
-		if before.Missing[i], err = p.Create(); err != nil {
+		if before.Missing[i], err = p.Create(unnoted); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -4,12 +4,16 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 )
+
+func unnoted(Placeholder) error { return nil }
 
 func TestPlaceholder(t *testing.T) {
 	dir := t.TempDir()
@@ -17,14 +21,14 @@ func TestPlaceholder(t *testing.T) {
 	file := Placeholder{Path: dir + "/f", Target: "/x", Content: ".\n"}
 	directory := Placeholder{Path: dir + "/d", Target: "/y", Directory: true}
 	for _, p := range []Placeholder{file, directory} {
-		made, err := p.Create()
+		made, err := p.Create(unnoted)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if m := made.Mount(); !reflect.DeepEqual(m, bind(p.Path, p.Target, true)) {
 			t.Errorf("got %+v", m)
 		}
-		if _, err := p.Create(); !errors.Is(err, unix.EEXIST) {
+		if _, err := p.Create(unnoted); !errors.Is(err, unix.EEXIST) {
 			t.Errorf("a second time: %v", err)
 		}
 		if err := p.Remove(); !errors.Is(err, ErrChanged) {
@@ -51,7 +55,7 @@ func TestPlaceholder(t *testing.T) {
 			return errors.Join(os.WriteFile(path+"2", []byte(".\n"), 0o644), os.Rename(path+"2", path))
 		},
 	} {
-		made, err := file.Create()
+		made, err := file.Create(unnoted)
 		if err == nil {
 			err = change(made.Path)
 		}
@@ -66,7 +70,7 @@ func TestPlaceholder(t *testing.T) {
 		}
 		os.Remove(made.Path)
 	}
-	made, err := directory.Create()
+	made, err := directory.Create(unnoted)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +78,90 @@ func TestPlaceholder(t *testing.T) {
 	if err := made.Remove(); !errors.Is(err, ErrChanged) {
 		t.Errorf("a directory that is in use: %v", err)
 	}
+}
+
+// A number that has become free goes to the next file: a directory that the user
+// made in the place of the placeholder is not taken for it.
+func TestPlaceholderMadeAgain(t *testing.T) {
+	p := Placeholder{Path: t.TempDir() + "/d", Target: "/y", Directory: true}
+	for range 20 {
+		made, err := p.Create(unnoted)
+		if err == nil {
+			err = errors.Join(os.Remove(p.Path), os.Mkdir(p.Path, 0o755))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made.Stands() {
+			t.Error("the user's own directory stands for the placeholder")
+		}
+		if err := made.Remove(); !errors.Is(err, ErrChanged) {
+			t.Fatalf("got %v", err)
+		}
+		if err := os.Remove(p.Path); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// Whoever is killed while he makes a placeholder has written down enough to take
+// away what there is of it by then, and the user's own file of that name stays.
+func TestPlaceholderCutOff(t *testing.T) {
+	killed := errors.New("killed")
+	file := Placeholder{Path: "f", Target: "/x", Content: ".\n"}
+	directory := Placeholder{Path: "d", Target: "/y", Directory: true}
+	for _, p := range []Placeholder{file, directory} {
+		for _, users := range []bool{false, true} {
+			dir := t.TempDir()
+			p.Path = dir + "/" + filepath.Base(p.Path)
+			var want []string
+			if users {
+				want = []string{filepath.Base(p.Path)}
+			}
+			var accounts []Placeholder
+			_, err := p.Create(func(noted Placeholder) error {
+				accounts = append(accounts, noted)
+				if len(accounts) == 1 {
+					return nil
+				}
+				if users && p.Directory {
+					tree(t, dir, "dir d")
+				} else if users {
+					tree(t, dir, "file f .")
+				}
+				before := namesIn(t, dir)
+				if len(before) != len(want)+1 {
+					t.Errorf("while it is made: %q", before)
+				}
+				// What the first account leads to, with and without the second.
+				for _, account := range accounts {
+					if err := account.Remove(); err != nil && !(users && errors.Is(err, ErrChanged)) {
+						t.Error(err)
+					}
+					if got := namesIn(t, dir); !slices.Equal(got, want) {
+						t.Errorf("left %q, want %q", got, want)
+					}
+				}
+				return killed
+			})
+			if !errors.Is(err, killed) || accounts[0].Ino != 0 || accounts[1].Ino == 0 {
+				t.Errorf("got %v, accounts %+v", err, accounts)
+			}
+		}
+	}
+}
+
+func namesIn(t *testing.T, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
 }
 
 // Git works with the placeholders in its directory as without.
@@ -102,7 +190,7 @@ func TestPlaceholdersAndGit(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, p := range g.Missing {
-		if g.Missing[i], err = p.Create(); err != nil {
+		if g.Missing[i], err = p.Create(unnoted); err != nil {
 			t.Fatal(err)
 		}
 	}

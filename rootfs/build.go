@@ -135,7 +135,11 @@ func (b *builder) stage(ctx context.Context, staging string, c *contents, stamp 
 		return err
 	}
 	defer tree.Close()
-	m := materialiser{host: b.host, tree: int(tree.Fd()), owner: b.req.Owner, contents: c}
+	fresh, err := freshIn(tree)
+	if err != nil {
+		return fmt.Errorf("create a file in %s: %w", tree.Name(), err)
+	}
+	m := materialiser{host: b.host, tree: int(tree.Fd()), owner: b.req.Owner, contents: c, fresh: fresh}
 	if err := m.run(ctx, b.report); err != nil {
 		return err
 	}
@@ -193,7 +197,7 @@ func retireIn(s *Store, dir *os.File, old func(key string) bool) error {
 		return err
 	}
 	for _, name := range names {
-		if !strings.HasPrefix(name, stagingPrefix) && (name[0] == '.' || !old(name) || inUse(dir, name)) {
+		if !strings.HasPrefix(name, stagingPrefix) && (name[0] == '.' || !old(name) || inUse(dir, name) || s.needed(dir, name)) {
 			continue
 		}
 		trash, e := s.toTrash(dir, name)

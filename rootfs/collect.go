@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +30,7 @@ func (s *Store) Collect(dead func(SandboxState) error) ([]Leftover, error) {
 	if dead == nil {
 		dead = func(SandboxState) error { return nil }
 	}
-	err := errors.Join(s.collectSandboxes(dead), s.collectImages())
+	err := errors.Join(s.collectSandboxes(dead), s.collectImages(), s.collectDownloads(time.Now()))
 	names, listErr := listNames(s.trashcan)
 	if listErr != nil {
 		return nil, errors.Join(err, listErr)
@@ -93,7 +94,7 @@ func (s *Store) collectSandboxes(dead func(SandboxState) error) error {
 		b, e := s.holdSandbox(name)
 		switch {
 		case e == nil && b.State.Keep:
-			b.Close()
+			err = errors.Join(err, b.settle(dead))
 			continue
 		case e == nil:
 			err = errors.Join(err, dead(b.State))
@@ -111,6 +112,20 @@ func (s *Store) collectSandboxes(dead func(SandboxState) error) error {
 		}
 	}
 	return err
+}
+
+// settle lets go of a kept sandbox. If its last run was killed, what that run
+// did elsewhere is undone first, as for one that goes.
+func (b *Sandbox) settle(dead func(SandboxState) error) error {
+	defer b.Close()
+	if !b.State.Ended.IsZero() {
+		return nil
+	}
+	if err := dead(b.State); err != nil {
+		return err
+	}
+	b.State.Ended, b.State.Status = time.Now().UTC(), StatusUnknown
+	return b.Save()
 }
 
 // toTrash renames dir/name to a fresh name in the trash. Deleting begins only

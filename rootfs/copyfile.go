@@ -1,35 +1,39 @@
 package rootfs
 
 import (
-	"bytes"
 	"errors"
 	"os"
-	"path"
 	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// unmappedID is what an owner without an id in the user namespace looks like
-// (/proc/sys/kernel/overflowuid, which nobody changes).
-const unmappedID = 65534
-
-// maxLinkPath is the longest path below dst by which a first copy is found
-// again for a hard link; linkat(2) takes no more than PATH_MAX.
+// maxLinkPath is how many bytes of a path are gone down at once to the first
+// copy of a file with several names; system calls take no more than PATH_MAX.
 const maxLinkPath = 4000
 
-// copyFile copies one file that is no directory.
-func (c *treeCopier) copyFile(job copyJob, buf []byte) error {
+// firstCopy is where the first copy of a file with several names lies.
+type firstCopy struct {
+	dir  *copyDir
+	name string
+}
+
+// copyFile copies one entry that is no directory.
+func (c *treeCopier) copyFile(d *copyDir, e dirent, buf []byte) error {
 	var err error
-	switch job.kind {
+	switch e.kind {
 	case unix.DT_REG:
-		err = c.copyRegular(job, buf)
+		err = c.copyRegular(d, e.name, buf)
 	case unix.DT_LNK:
-		err = c.copyLink(job)
+		err = c.copyLink(d, e.name)
 	case unix.DT_FIFO:
-		err = c.copyFifo(job)
+		err = c.copyFifo(d, e.name)
 	default:
+		c.skipped.Add(1)
+		return nil
+	}
+	if errors.Is(err, errMounted) {
 		c.skipped.Add(1)
 		return nil
 	}
@@ -39,11 +43,13 @@ func (c *treeCopier) copyFile(job copyJob, buf []byte) error {
 	return err
 }
 
-func (c *treeCopier) copyRegular(job copyJob, buf []byte) error {
-	src, err := openBelow(job.dir.src, job.name, unix.O_RDONLY)
+// errMounted says that something is mounted on a file, which is left out.
+var errMounted = errors.New("something is mounted on it")
+
+func (c *treeCopier) copyRegular(d *copyDir, name string, buf []byte) (err error) {
+	src, err := openBelow(d.src, name, unix.O_RDONLY)
 	if errors.Is(err, unix.EXDEV) {
-		c.skipped.Add(1)
-		return nil
+		return errMounted
 	} else if err != nil {
 		return err
 	}
@@ -52,164 +58,138 @@ func (c *treeCopier) copyRegular(job copyJob, buf []byte) error {
 	if err := unix.Fstat(src, &st); err != nil {
 		return err
 	}
-	if err := mustBeRegular(&st); err != nil {
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return errReplaced
+	}
+	dst := -1
+	mode := st.Mode & 0o777
+	linked, err := c.linkOr(d, name, &st, func() error {
+		const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+		dst, err = openat(d.dst, name, flags, mode)
+		return err
+	})
+	if linked || err != nil {
 		return err
 	}
-	dst, err := c.create(job, &st)
-	if err != nil || dst < 0 {
-		return err
-	}
-	defer unix.Close(dst)
+	defer closeWritten(dst, &err)
 	if err := c.data.copy(dst, src, &st, buf); err != nil {
 		return err
 	}
-	return c.attributes(dst, src, &st)
+	return c.attributes(dst, src, &st, mode&c.fresh.mode)
 }
 
-// create makes the new file, or a hard link to an earlier copy of the same
-// inode; then there is nothing left to do and the descriptor is -1.
-func (c *treeCopier) create(job copyJob, st *unix.Stat_t) (int, error) {
-	rel := path.Join(job.dir.rel, job.name)
-	if st.Nlink > 1 && len(rel) < maxLinkPath {
-		id := inode{st.Dev, st.Ino}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if first, ok := c.links[id]; ok {
-			err := unix.Linkat(c.root, first, job.dir.dst, job.name, 0)
-			if !errors.Is(err, unix.EMLINK) {
-				return -1, err
-			}
-		}
-		// Made under the lock, so that whoever finds the name finds the file.
-		c.links[id] = rel
-	}
-	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
-	return unix.Openat(job.dir.dst, job.name, flags, 0o600)
-}
+// errReplaced: a hostile tree may still be in use.
+var errReplaced = explain(unix.EINVAL, "it was replaced by another kind of file while it was being copied")
 
-func (c *treeCopier) copyLink(job copyJob) error {
-	var st unix.Stat_t
-	if err := unix.Fstatat(job.dir.src, job.name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
+// linkOr makes a hard link to an earlier copy of the same inode; then there is
+// nothing left to do. Else it calls create.
+func (c *treeCopier) linkOr(d *copyDir, name string, st *unix.Stat_t, create func() error) (linked bool, err error) {
+	if st.Nlink < 2 {
+		return false, create()
 	}
-	target, err := readlinkat(job.dir.src, job.name)
-	if err != nil {
-		return err
-	}
-	if err := unix.Symlinkat(target, job.dir.dst, job.name); err != nil {
-		return err
-	}
-	return c.nameAttributes(job, &st)
-}
-
-func (c *treeCopier) copyFifo(job copyJob) error {
-	var st unix.Stat_t
-	if err := unix.Fstatat(job.dir.src, job.name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return err
-	}
-	// The umask may take bits away; nobody else can reach the tree yet, so the
-	// name still is this fifo when fchmodat(2) follows it.
-	if err := unix.Mknodat(job.dir.dst, job.name, unix.S_IFIFO|st.Mode&0o777, 0); err != nil {
-		return err
-	}
-	if err := unix.Fchmodat(job.dir.dst, job.name, st.Mode&0o777, 0); err != nil {
-		return err
-	}
-	return c.nameAttributes(job, &st)
-}
-
-// nameAttributes sets owner and times of something that cannot be opened.
-func (c *treeCopier) nameAttributes(job copyJob, st *unix.Stat_t) error {
-	if uid, gid, change := c.ownerFor(st); change {
-		if err := unix.Fchownat(job.dir.dst, job.name, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return err
+	id := inode{st.Dev, st.Ino}
+	c.mu.Lock() // to the end, so that whoever finds the name finds the file
+	defer c.mu.Unlock()
+	if first, ok := c.links[id]; ok {
+		err := c.link(first, d, name)
+		if !errors.Is(err, unix.EMLINK) {
+			return true, err
 		}
 	}
-	times := []unix.Timespec{st.Atim, st.Mtim}
-	return unix.UtimesNanoAt(job.dir.dst, job.name, times, unix.AT_SYMLINK_NOFOLLOW)
+	if err := create(); err != nil {
+		return false, err
+	}
+	c.links[id] = firstCopy{dir: d, name: name}
+	return false, nil
 }
 
-// attributes sets extended attributes, owner, mode and times of an open file,
-// in the order in which one does not undo another.
-func (c *treeCopier) attributes(dst, src int, st *unix.Stat_t) error {
-	if err := copyXattrs(dst, src); err != nil {
-		return err
-	}
-	if uid, gid, change := c.ownerFor(st); change {
-		if err := unix.Fchown(dst, uid, gid); err != nil {
-			return err
+// link gives the first copy another name. Its directory may be closed again, so
+// it is found from the top, where nobody else can reach; in pieces, when the
+// path is longer than a system call takes.
+func (c *treeCopier) link(first firstCopy, d *copyDir, name string) error {
+	at, rest := c.root, first.dir.rel()
+	defer func() {
+		if at != c.root {
+			unix.Close(at)
 		}
-	}
-	mode := st.Mode & 0o7777
-	if !c.opt.KeepSetID {
-		mode &^= 0o6000
-	}
-	if err := unix.Fchmod(dst, mode); err != nil {
-		return err
-	}
-	return futimens(dst, st.Atim, st.Mtim)
-}
-
-// ownerFor says who owns the copy, and whether that takes a chown.
-func (c *treeCopier) ownerFor(st *unix.Stat_t) (uid, gid int, change bool) {
-	if c.opt.SkipChown {
-		return 0, 0, false
-	}
-	uid, gid = int(st.Uid), int(st.Gid)
-	if o := c.opt.Owner; o != nil {
-		if uid == 0 || uid == unmappedID {
-			uid = o.UID
-		}
-		if gid == 0 || gid == unmappedID {
-			gid = o.GID
-		}
-	}
-	return uid, gid, uid != c.uid || gid != c.gid
-}
-
-// copyXattrs copies user.* but not user.overlay.*, by which a payload could
-// steer an overlay that is mounted with userxattr (SECURITY D9).
-func copyXattrs(dst, src int) error {
-	var few [1 << 10]byte
-	list := few[:]
-	n, err := unix.Flistxattr(src, list)
-	if errors.Is(err, unix.ERANGE) {
-		list = make([]byte, 64<<10) // XATTR_LIST_MAX
-		n, err = unix.Flistxattr(src, list)
-	}
-	if errors.Is(err, unix.EOPNOTSUPP) || err == nil && n == 0 {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for name := range bytes.SplitSeq(list[:n], []byte{0}) {
-		attr := string(name)
-		if !strings.HasPrefix(attr, "user.") || strings.HasPrefix(attr, "user.overlay.") {
-			continue
-		}
-		value := make([]byte, 64<<10) // XATTR_SIZE_MAX
-		n, err := unix.Fgetxattr(src, attr, value)
+	}()
+	for len(rest) > maxLinkPath {
+		cut := strings.LastIndexByte(rest[:maxLinkPath], '/')
+		next, err := openat(at, rest[:cut], unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return err
 		}
-		if err := unix.Fsetxattr(dst, attr, value[:n], 0); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		if at != c.root {
+			unix.Close(at)
+		}
+		at, rest = next, rest[cut+1:]
+	}
+	if rest != "" {
+		rest += "/"
+	}
+	return ignoringEINTR(func() error { return unix.Linkat(at, rest+first.name, d.dst, name, 0) })
+}
+
+func (c *treeCopier) copyLink(d *copyDir, name string) error {
+	var st unix.Stat_t
+	if err := fstatat(d.src, name, &st); err != nil {
+		return err
+	}
+	target, err := readlinkat(d.src, name)
+	if errors.Is(err, unix.EINVAL) {
+		return errReplaced
+	} else if err != nil {
+		return err
+	}
+	linked, err := c.linkOr(d, name, &st, func() error {
+		return ignoringEINTR(func() error { return unix.Symlinkat(target, d.dst, name) })
+	})
+	if linked || err != nil {
+		return err
+	}
+	return c.nameAttributes(d, name, &st)
+}
+
+func (c *treeCopier) copyFifo(d *copyDir, name string) error {
+	var st unix.Stat_t
+	if err := fstatat(d.src, name, &st); err != nil {
+		return err
+	}
+	linked, err := c.linkOr(d, name, &st, func() error {
+		if err := unix.Mknodat(d.dst, name, unix.S_IFIFO|st.Mode&0o777, 0); err != nil {
 			return err
 		}
+		// The umask may take bits away; nobody else can reach the tree yet, so
+		// the name still is this fifo when fchmodat(2) follows it.
+		return unix.Fchmodat(d.dst, name, st.Mode&0o777, 0)
+	})
+	if linked || err != nil {
+		return err
 	}
-	return nil
+	return c.nameAttributes(d, name, &st)
+}
+
+// nameAttributes sets owner and times of something that cannot be opened.
+func (c *treeCopier) nameAttributes(d *copyDir, name string, st *unix.Stat_t) error {
+	if uid, gid, change := c.ownerFor(st); change {
+		if err := unix.Fchownat(d.dst, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return chownError(err)
+		}
+	}
+	times := [...]unix.Timespec{st.Atim, st.Mtim}
+	return unix.UtimesNanoAt(d.dst, name, times[:], unix.AT_SYMLINK_NOFOLLOW)
 }
 
 // CanReflink tries FICLONE between two throw-away files in dir, an empty or
 // private directory. It leaves nothing behind.
 func CanReflink(dir *os.File) bool {
 	defer runtime.KeepAlive(dir)
-	a, err := tempFile(dir)
+	a, err := tempFile(dir, 0o600)
 	if err != nil {
 		return false
 	}
 	defer unix.Close(a)
-	b, err := tempFile(dir)
+	b, err := tempFile(dir, 0o600)
 	if err != nil {
 		return false
 	}
@@ -223,8 +203,8 @@ func CanReflink(dir *os.File) bool {
 
 // tempFile makes a file without a name (O_TMPFILE, Linux 3.11), or where the
 // file system cannot, one whose name is taken away at once.
-func tempFile(dir *os.File) (int, error) {
-	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+func tempFile(dir *os.File, mode uint32) (int, error) {
+	fd, err := openat(int(dir.Fd()), ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, mode)
 	if err == nil {
 		return fd, nil
 	}
@@ -233,7 +213,7 @@ func tempFile(dir *os.File) (int, error) {
 		return -1, err
 	}
 	name := ".probe-" + id
-	fd, err = unix.Openat(int(dir.Fd()), name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err = openat(int(dir.Fd()), name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
 	if err != nil {
 		return -1, err
 	}

@@ -73,6 +73,27 @@ func retryEINTR(call func() (int, error)) (int, error) {
 	}
 }
 
+// ignoringEINTR is retryEINTR for calls without a number.
+func ignoringEINTR(call func() error) error {
+	_, err := retryEINTR(func() (int, error) { return 0, call() })
+	return err
+}
+
+// openat is openat(2).
+func openat(dirfd int, name string, flags int, mode uint32) (int, error) {
+	return retryEINTR(func() (int, error) { return unix.Openat(dirfd, name, flags, mode) })
+}
+
+// mkdirat is mkdirat(2).
+func mkdirat(dirfd int, name string, mode uint32) error {
+	return ignoringEINTR(func() error { return unix.Mkdirat(dirfd, name, mode) })
+}
+
+// fstatat is fstatat(2) of the name itself.
+func fstatat(dirfd int, name string, st *unix.Stat_t) error {
+	return ignoringEINTR(func() error { return unix.Fstatat(dirfd, name, st, unix.AT_SYMLINK_NOFOLLOW) })
+}
+
 // readlinkat reads a link of any length; name "" means the link fd itself,
 // opened with O_PATH|O_NOFOLLOW.
 func readlinkat(fd int, name string) (string, error) {

@@ -29,6 +29,7 @@ type materialiser struct {
 	owner    Ownership
 	contents *contents
 
+	fresh fresh // what a file gets by itself in tree
 	data  dataCopier
 	files atomic.Int64
 }
@@ -101,19 +102,21 @@ func (m *materialiser) finishDir(name string, e *entry) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return m.finish(fd, e)
+	return m.finish(fd, e, 0o700)
 }
 
-// finish sets owner, mode and times of an open file; chown comes first because
-// it clears mode bits.
-func (m *materialiser) finish(fd int, e *entry) error {
+// finish sets owner, mode and times of an open file whose mode is made now;
+// chown comes first because it clears mode bits.
+func (m *materialiser) finish(fd int, e *entry, made uint32) error {
 	if !m.owner.Single {
 		if err := unix.Fchown(fd, m.owner.UID, m.owner.GID); err != nil {
 			return chownError(err)
 		}
 	}
-	if err := unix.Fchmod(fd, e.mode); err != nil {
-		return err
+	if e.mode != made || e.kind != unix.S_IFREG { // a directory may be born with a set-group-id bit
+		if err := unix.Fchmod(fd, e.mode); err != nil {
+			return err
+		}
 	}
 	if e.mtime == (unix.Timespec{}) {
 		return nil
@@ -158,55 +161,50 @@ func (m *materialiser) copyAll(ctx context.Context, files []*entry) error {
 	return context.Cause(ctx)
 }
 
-func (m *materialiser) copyOne(e *entry, buf []byte) error {
+func (m *materialiser) copyOne(e *entry, buf []byte) (err error) {
 	name := e.path[1:]
 	if e.kind == unix.S_IFLNK {
 		return m.link(e, name)
 	}
-	src := -1
+	src, st := -1, unix.Stat_t{}
 	if e.data == nil {
-		var err error
-		if src, err = m.open(e); err != nil {
+		if src, st, err = m.open(e); err != nil {
 			return err
 		}
 		defer unix.Close(src)
 	}
-	fd, err := unix.Openat(m.tree, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	fd, err := openat(m.tree, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, e.mode&0o777)
 	if err != nil {
 		return err
 	}
-	defer unix.Close(fd)
+	defer closeWritten(fd, &err)
 	if src < 0 {
 		err = writeAll(fd, e.data)
 		m.data.done.Add(e.size)
 	} else {
-		var st unix.Stat_t
-		if err = unix.Fstat(src, &st); err == nil {
-			err = m.data.copy(fd, src, &st, buf)
-		}
+		err = m.data.copy(fd, src, &st, buf)
 	}
 	if err != nil {
 		return err
 	}
-	return m.finish(fd, e)
+	return m.finish(fd, e, e.mode&m.fresh.mode)
 }
 
 // open opens a source. One that has changed since it was looked at is taken as
 // it is now; the next comparison will see that and make the image again.
-func (m *materialiser) open(e *entry) (int, error) {
-	fd, err := m.host.OpenFD(e.path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+func (m *materialiser) open(e *entry) (fd int, st unix.Stat_t, err error) {
+	fd, err = m.host.OpenFD(e.path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
-		return -1, err
+		return -1, st, err
 	}
-	var st unix.Stat_t
 	if err = unix.Fstat(fd, &st); err == nil {
 		err = mustBeRegular(&st)
 	}
 	if err != nil {
 		unix.Close(fd)
-		return -1, err
+		return -1, st, err
 	}
-	return fd, nil
+	return fd, st, nil
 }
 
 func (m *materialiser) link(e *entry, name string) error {

@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -235,4 +236,24 @@ func checkInfo(info ImageInfo) error {
 		return fmt.Errorf("digest %s: %w", shown(info.Digest), explain(unix.EINVAL, "not of the form sha256:…"))
 	}
 	return nil
+}
+
+// Within reports whether files that were given to the ids of o belong to the
+// same ids under the map of now: o is the same, or now has more ranges behind
+// those that o had.
+func (o Ownership) Within(now Ownership) bool {
+	if o.Single != now.Single || o.HostUID != now.HostUID || o.HostGID != now.HostGID {
+		return false
+	}
+	return within(o.UIDMap, now.UIDMap) && within(o.GIDMap, now.GIDMap)
+}
+
+// within holds for each line that the other map has the same ids, maybe more.
+func within(lines, now []IDRange) bool {
+	return !slices.ContainsFunc(lines, func(r IDRange) bool {
+		return !slices.ContainsFunc(now, func(n IDRange) bool {
+			return r.Inside >= n.Inside && r.Inside-n.Inside == r.Outside-n.Outside && r.Outside >= n.Outside &&
+				uint64(r.Inside)+uint64(r.Count) <= uint64(n.Inside)+uint64(n.Count)
+		})
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -132,7 +133,7 @@ func (s *Store) FindNamed(ref string) (*Image, error) {
 	}
 	defer dir.Close()
 	for try := 0; ; try++ {
-		key, err := findKey(dir, ref)
+		key, _, err := findKey(dir, ref)
 		if err != nil {
 			return nil, noNamed(ref, err)
 		}
@@ -143,8 +144,8 @@ func (s *Store) FindNamed(ref string) (*Image, error) {
 		case err == nil:
 			img.Close()
 			return nil, fmt.Errorf("find image %s: %w", shown(ref), explain(unix.EINVAL, "its image.json is of another version of sbx"))
-		case (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EWOULDBLOCK)) && try < 3:
-			continue // it was removed, or replaced, since the name was read
+		case (errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EWOULDBLOCK)) && try < busyTries:
+			time.Sleep(busyStep) // it was removed, or replaced, since the name was read
 		default:
 			return nil, noNamed(ref, err)
 		}
@@ -154,37 +155,38 @@ func (s *Store) FindNamed(ref string) (*Image, error) {
 // minPrefix is how many digits of a key or digest say which image is meant.
 const minPrefix = 4
 
-// findKey looks ref up.
-func findKey(dir *os.File, ref string) (string, error) {
+// findKey looks ref up. name is the entry of names.json that it was found by,
+// empty for a key or digest.
+func findKey(dir *os.File, ref string) (key, name string, err error) {
 	names, err := readNames(dir)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	name, parseErr := ParseReference(ref)
-	if key, ok := names[name.String()]; ok && parseErr == nil {
-		return key, nil
+	parsed, parseErr := ParseReference(ref)
+	if key, ok := names[parsed.String()]; ok && parseErr == nil {
+		return key, parsed.String(), nil
 	}
-	keys, err := keysByPrefix(dir, ref)
+	found, err := keysByPrefix(dir, ref) // key → name
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	if len(keys) == 0 && parseErr == nil {
+	if len(found) == 0 && parseErr == nil {
 		for other, key := range names {
-			if strings.HasSuffix(other, "/"+name.String()) {
-				keys = append(keys, key)
+			if strings.HasSuffix(other, "/"+parsed.String()) {
+				found[key] = max(found[key], other)
 			}
 		}
 	}
-	slices.Sort(keys)
-	switch keys = slices.Compact(keys); {
+	keys := slices.Sorted(maps.Keys(found))
+	switch {
 	case len(keys) == 0 && parseErr != nil && !looksLikeID(ref):
-		return "", parseErr
+		return "", "", parseErr
 	case len(keys) == 0:
-		return "", unix.ENOENT
+		return "", "", unix.ENOENT
 	case len(keys) > 1:
-		return "", explain(unix.EINVAL, "it fits several images: "+strings.Join(keys, ", "))
+		return "", "", explain(unix.EINVAL, "it fits several images: "+strings.Join(keys, ", "))
 	}
-	return keys[0], nil
+	return keys[0], found[keys[0]], nil
 }
 
 // looksLikeID tells a digest or a part of one from a name.
@@ -193,10 +195,11 @@ func looksLikeID(ref string) bool {
 	return len(digits) >= minPrefix && strings.Trim(digits, "0123456789abcdef-") == ""
 }
 
-// keysByPrefix lists the images whose key or digest begins so.
-func keysByPrefix(dir *os.File, ref string) ([]string, error) {
+// keysByPrefix finds the images whose key or digest begins so.
+func keysByPrefix(dir *os.File, ref string) (keys map[string]string, err error) {
+	keys = map[string]string{}
 	if !looksLikeID(ref) {
-		return nil, nil
+		return keys, nil
 	}
 	kind, digits, ok := strings.Cut(ref, ":")
 	if !ok {
@@ -206,10 +209,9 @@ func keysByPrefix(dir *os.File, ref string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var keys []string
 	for _, key := range all {
 		if kind == "" && strings.HasPrefix(key, digits) {
-			keys = append(keys, key)
+			keys[key] = ""
 			continue
 		}
 		// A key holds the first half of the digest only.
@@ -222,8 +224,22 @@ func keysByPrefix(dir *os.File, ref string) ([]string, error) {
 		}
 		ownKind, own, _ := strings.Cut(info.Digest, ":")
 		if strings.HasPrefix(own, digits) && (kind == "" || kind == ownKind) {
-			keys = append(keys, key)
+			keys[key] = ""
 		}
 	}
 	return keys, nil
+}
+
+// InspectNamed is FindNamed for a dry run: nothing is held or made.
+func InspectNamed(store, ref string) (ImageInfo, error) {
+	s, err := openExisting(store)
+	if err != nil {
+		return ImageInfo{}, noNamed(ref, err)
+	}
+	defer s.Close()
+	img, err := s.FindNamed(ref)
+	if err != nil {
+		return ImageInfo{}, err
+	}
+	return img.ImageInfo, img.Close()
 }

@@ -4,7 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,23 +59,92 @@ const (
 	Force
 )
 
-// RemoveImage removes the imported image with this key and all its names. What
-// belongs to other ids waits in the trash: the Leftover is for EmptyTrash in a
-// worker.
-func (s *Store) RemoveImage(key string, force ForceMode) (*Leftover, error) {
+// Removed says what a removal took away.
+type Removed struct {
+	Names  []string // that lead nowhere now
+	Digest string   // of the image, empty when only a name went
+	Key    string
+	Bytes  int64
+	// Left, when not nil, is for EmptyTrash in a worker.
+	Left *Leftover
+}
+
+// RemoveImage removes the imported image that ref names (see FindNamed), as
+// docker does: by a name that is not its only one, only the name goes; by its id
+// it goes with its name. One with several names is not removed by its id but by
+// Force (EEXIST).
+func (s *Store) RemoveImage(ref string, force ForceMode) (Removed, error) {
 	dir, err := s.imported(mustExist)
 	if err != nil {
-		return nil, noNamed(key, err)
+		return Removed{}, noNamed(ref, err)
 	}
 	defer dir.Close()
 	guard, err := lockImported(dir, unix.LOCK_EX)
 	if err != nil {
-		return nil, err
+		return Removed{}, err
 	}
 	defer guard.Close()
-	return s.removeImage(dir, key, force)
+	key, name, err := findKey(dir, ref)
+	if err != nil {
+		return Removed{}, noNamed(ref, err)
+	}
+	names, err := readNames(dir)
+	if err != nil {
+		return Removed{}, err
+	}
+	var own []string
+	for n, k := range names {
+		if k == key {
+			own = append(own, n)
+		}
+	}
+	slices.Sort(own)
+	switch {
+	case name != "" && len(own) > 1 && force == Spare:
+		return Removed{Names: []string{name}, Key: key}, changeNames(dir, func(table map[string]string) { delete(table, name) })
+	case len(own) > 1 && force == Spare:
+		return Removed{}, fmt.Errorf("remove image %s: %w", ref,
+			explain(unix.EEXIST, "it has several names: "+strings.Join(own, ", ")+"; remove those, or use --force"))
+	}
+	r := Removed{Names: own, Key: key}
+	if info, err := readInfo(dir, key); err == nil {
+		r.Digest, r.Bytes = info.Digest, info.Bytes
+	}
+	if r.Left, err = s.removeImage(dir, key, force); err != nil {
+		return Removed{Left: r.Left}, err
+	}
+	return r, changeNames(dir, func(map[string]string) {}) // drops those of what is gone
 }
 
+// RemoveBuilt removes an image that Build made, to be made again at need. A
+// build that is at work is EWOULDBLOCK.
+func (s *Store) RemoveBuilt(name, key string) (Removed, error) {
+	r := Removed{Key: key}
+	if err := errors.Join(checkName("image", name), checkName("image", key)); err != nil {
+		return r, err
+	}
+	dir, err := openDir(s.images, name)
+	if err != nil {
+		return r, err
+	}
+	defer dir.Close()
+	guard, err := openLock(dir, guardFile, unix.O_CREAT)
+	if err != nil {
+		return r, err
+	}
+	defer guard.Close()
+	if err := flock(guard, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return r, err
+	}
+	if info, err := readInfo(dir, key); err == nil {
+		r.Bytes = info.Bytes
+	}
+	r.Left, err = s.removeImage(dir, key, Spare)
+	return r, err
+}
+
+// removeImage removes one image of dir, a directory below images/; the caller
+// holds its guard.
 func (s *Store) removeImage(dir *os.File, key string, force ForceMode) (*Leftover, error) {
 	own, err := openDir(dir, key)
 	if err != nil {
@@ -85,28 +157,26 @@ func (s *Store) removeImage(dir *os.File, key string, force ForceMode) (*Leftove
 	}
 	defer lock.Close()
 	busy := flock(lock, unix.LOCK_EX|unix.LOCK_NB)
+	for try := 0; errors.Is(busy, unix.EWOULDBLOCK) && try < busyTries; try++ {
+		time.Sleep(busyStep) // whoever only looks at it is done soon
+		busy = flock(lock, unix.LOCK_EX|unix.LOCK_NB)
+	}
 	if busy != nil && !errors.Is(busy, unix.EWOULDBLOCK) {
 		return nil, busy
 	}
-	use, err := s.usersOf(key, lock, busy != nil)
+	use, err := s.usersOf(filepath.Base(dir.Name()), key, lock, busy != nil)
 	if err != nil {
 		return nil, err
 	}
 	if use != nil && force == Spare {
 		return nil, use
 	}
-	var left *Leftover
 	if busy != nil {
-		err = setAside(dir, key)
-	} else {
-		var owner Ownership
-		_ = readJSON(own, ownerFile, &owner) // without it, the caller's own map is tried
-		left, err = s.throwAway(dir, key, owner)
+		return nil, setAside(dir, key)
 	}
-	if err != nil {
-		return left, err
-	}
-	return left, changeNames(dir, func(map[string]string) {}) // drops those of what is gone
+	var owner Ownership
+	_ = readJSON(own, ownerFile, &owner) // without it, the caller's own map is tried
+	return s.throwAway(dir, key, owner)
 }
 
 // setAside takes an image that is in use out of sight; Collect removes it when
@@ -124,7 +194,7 @@ func setAside(dir *os.File, key string) error {
 }
 
 // usersOf finds out who needs the image; nil for nobody.
-func (s *Store) usersOf(key string, lock *os.File, running bool) (*ImageInUseError, error) {
+func (s *Store) usersOf(shelf, key string, lock *os.File, running bool) (*ImageInUseError, error) {
 	states, err := s.Sandboxes()
 	if err != nil {
 		return nil, err
@@ -132,7 +202,7 @@ func (s *Store) usersOf(key string, lock *os.File, running bool) (*ImageInUseErr
 	use := &ImageInUseError{Key: key, Running: running}
 	for _, st := range states {
 		switch {
-		case st.Key != key:
+		case st.Shelf != shelf || st.Key != key:
 		case st.Keep:
 			use.Kept = append(use.Kept, st.ID)
 		case running:

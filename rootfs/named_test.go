@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -173,7 +174,7 @@ func TestCommitRefuses(t *testing.T) {
 func TestRemoveImage(t *testing.T) {
 	t.Parallel()
 	s := newTestStore(t)
-	a := importImage(t, s, sumOf('a'), "one", "tool:1", "tool:2")
+	a := importImage(t, s, sumOf('a'), "one", "tool:1")
 	img, err := s.FindNamed("tool:1")
 	must(t, err)
 	var use *ImageInUseError
@@ -181,8 +182,15 @@ func TestRemoveImage(t *testing.T) {
 		t.Fatalf("removing an image in use: %v", err)
 	}
 	must(t, img.Close())
-	if left, err := s.RemoveImage(a.Key, Spare); err != nil || left != nil {
-		t.Fatal(left, err)
+	must(t, s.Tag("tool:1", mustReference(t, "tool:2")))
+	if _, err := s.RemoveImage(a.Key, Spare); !errors.Is(err, unix.EEXIST) || !strings.Contains(err.Error(), "tool:1, tool:2") {
+		t.Fatalf("removing an image of two names by its id: %v", err)
+	}
+	if r, err := s.RemoveImage("tool:1", Spare); err != nil || !slices.Equal(r.Names, []string{"tool:1"}) || r.Digest != "" {
+		t.Fatal(r, err)
+	}
+	if r, err := s.RemoveImage(a.Key, Spare); err != nil || r.Left != nil || !slices.Equal(r.Names, []string{"tool:2"}) || r.Digest != a.Digest {
+		t.Fatal(r, err)
 	}
 	if _, err := s.FindNamed("tool:2"); !errors.Is(err, unix.ENOENT) {
 		t.Errorf("found after its removal: %v", err)
@@ -227,7 +235,7 @@ func TestRemoveImageOfAKeptSandbox(t *testing.T) {
 	t.Parallel()
 	s := newTestStore(t)
 	a := importImage(t, s, sumOf('a'), "one", "tool")
-	b, err := s.NewSandbox(SandboxState{Owner: singleOwner, Key: a.Key, Keep: true})
+	b, err := s.NewSandbox(SandboxState{Owner: singleOwner, Shelf: importedDir, Key: a.Key, Keep: true})
 	must(t, err)
 	must(t, b.Close())
 	var use *ImageInUseError

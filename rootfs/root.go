@@ -184,13 +184,18 @@ func mustBeRegular(st *unix.Stat_t) error {
 	return unix.EINVAL
 }
 
-// Remove unlinks name, which is not a directory (EISDIR): the link itself where
-// it is one. Its parent is resolved inside the root.
-func (r *Root) Remove(name string) error {
-	dir, err := r.OpenFD(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY, 0)
+// Empty tells whether the directory name has nothing in it. It reads no more
+// than the beginning of a directory of any size.
+func (r *Root) Empty(name string) (bool, error) {
+	fd, err := r.OpenFD(name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return err
+		return false, fmt.Errorf("list %s: %w", r.Name(name), err)
 	}
-	defer unix.Close(dir)
-	return unix.Unlinkat(dir, path.Base(name), 0)
+	defer unix.Close(fd)
+	errFound := errors.New("not empty")
+	err = eachEntry(fd, func(dirent) error { return errFound })
+	if err != nil && !errors.Is(err, errFound) {
+		return false, fmt.Errorf("list %s: %w", r.Name(name), err)
+	}
+	return err == nil, nil
 }

@@ -35,11 +35,35 @@ type SandboxState struct {
 	Key     string    `json:"key,omitempty"`
 	Copy    string    `json:"copy,omitempty"` // how the copy was made
 	Name    string    `json:"name,omitempty"` // the user's own name for it, ValidName
-	// Keep excludes the sandbox from Collect.
+	Program string    `json:"program,omitempty"`
+	// Shelf is the directory below images/ that has the image Key. Empty for a
+	// directory of the user's own, which is Tree with the inode TreeIno then.
+	Shelf   string `json:"shelf,omitempty"`
+	Tree    string `json:"tree,omitempty"`
+	TreeIno uint64 `json:"treeIno,omitempty"`
+	// Foreign says that what belongs to nobody or to the caller in Tree was
+	// given to root inside, where the files were copied.
+	Foreign bool `json:"foreign,omitempty"`
+	// UID and GID are the program's in U1.
+	UID uint32 `json:"uid,omitempty"`
+	GID uint32 `json:"gid,omitempty"`
+	// Places are what was made for the run: mount points, and directories for
+	// the program. What the copy has in those of them that are Hidden is not
+	// what the program saw there, since something was mounted over it.
+	Places []string `json:"places,omitempty"`
+	Hidden []string `json:"hidden,omitempty"`
+	// Ended and Status are of the last run in it; zero while that goes on.
+	Ended  time.Time `json:"ended,omitzero"`
+	Status int       `json:"status,omitempty"`
+	// Keep excludes the sandbox from Collect. It is set when the program has
+	// begun: what never ran is not worth keeping.
 	Keep bool `json:"keep,omitempty"`
 	// Extra is for the caller; it is stored and handed back unread.
 	Extra json.RawMessage `json:"extra,omitempty"`
 }
+
+// StatusUnknown is the Status of a kept sandbox whose run was killed.
+const StatusUnknown = -1
 
 // Sandbox is the directory of one sandbox, held by an exclusive lock.
 type Sandbox struct {
@@ -63,8 +87,18 @@ func (s *Store) NewSandbox(state SandboxState) (*Sandbox, error) {
 		return nil, err
 	}
 	defer guard.Close()
-	if err := flock(guard, unix.LOCK_SH); err != nil {
+	// With a name, alone: two that make the same name would not see each other.
+	how := unix.LOCK_SH
+	if state.Name != "" {
+		how = unix.LOCK_EX
+	}
+	if err := flock(guard, how); err != nil {
 		return nil, err
+	}
+	if state.Name != "" {
+		if err := s.nameFree(state.Name); err != nil {
+			return nil, err
+		}
 	}
 	state.ID, err = randomID(6)
 	if err != nil {
@@ -85,28 +119,6 @@ func (s *Store) NewSandbox(state SandboxState) (*Sandbox, error) {
 		return nil, errors.Join(err, RemoveTree(s.sandboxes, state.ID))
 	}
 	return b, nil
-}
-
-// OpenSandbox takes hold of the sandbox with this id or name; one that a run
-// holds is EWOULDBLOCK, none at all ENOENT.
-func (s *Store) OpenSandbox(id string) (*Sandbox, error) {
-	if err := checkName("sandbox", id); err != nil {
-		return nil, err
-	}
-	b, err := s.holdSandbox(id)
-	if !errors.Is(err, unix.ENOENT) {
-		return b, err
-	}
-	states, err := s.Sandboxes()
-	if err != nil {
-		return nil, err
-	}
-	for _, st := range states {
-		if st.Name == id {
-			return s.holdSandbox(st.ID)
-		}
-	}
-	return nil, fmt.Errorf("open sandbox %s: %w", id, explain(unix.ENOENT, "no such sandbox"))
 }
 
 // Sandboxes lists the states of all sandboxes, of running and kept ones alike.

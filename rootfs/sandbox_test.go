@@ -25,7 +25,7 @@ func TestSandboxIsHeldKeptAndOpened(t *testing.T) {
 	if len(b.State.ID) != 12 || b.State.Created.IsZero() {
 		t.Errorf("state %+v", b.State)
 	}
-	if _, err := s.OpenSandbox(b.State.ID); !errors.Is(err, unix.EWOULDBLOCK) {
+	if _, err := s.OpenKept(b.State.ID); !errors.Is(err, unix.EWOULDBLOCK) {
 		t.Errorf("a sandbox in use was opened: %v", err)
 	}
 	b.State.Copy = "overlay"
@@ -33,7 +33,7 @@ func TestSandboxIsHeldKeptAndOpened(t *testing.T) {
 	id := b.State.ID
 	must(t, b.Close())
 	for _, name := range []string{id, "work"} {
-		b, err = s.OpenSandbox(name)
+		b, err = s.OpenKept(name)
 		must(t, err)
 		if b.State.Copy != "overlay" || string(b.State.Extra) != `{"a":1}` {
 			t.Errorf("state %+v", b.State)
@@ -45,7 +45,7 @@ func TestSandboxIsHeldKeptAndOpened(t *testing.T) {
 	if len(left) != 0 {
 		t.Errorf("left %v", left)
 	}
-	b, err = s.OpenSandbox(id)
+	b, err = s.OpenKept(id)
 	must(t, err)
 	leftover, err := b.Discard()
 	must(t, err)
@@ -53,12 +53,12 @@ func TestSandboxIsHeldKeptAndOpened(t *testing.T) {
 		t.Errorf("leftover %v", leftover)
 	}
 	for _, name := range []string{id, "work", "nosuch"} {
-		if _, err := s.OpenSandbox(name); !errors.Is(err, unix.ENOENT) {
+		if _, err := s.OpenKept(name); !errors.Is(err, unix.ENOENT) {
 			t.Errorf("open %s: %v", name, err)
 		}
 	}
 	for _, name := range []string{"../x", "", "-a", ".lock"} {
-		if _, err := s.OpenSandbox(name); !errors.Is(err, unix.EINVAL) {
+		if _, err := s.OpenKept(name); !errors.Is(err, unix.EINVAL) {
 			t.Errorf("open %q: %v", name, err)
 		}
 	}

@@ -277,8 +277,18 @@ func dirErr(parent int, name, path string, err error) error {
 
 func storeErr(path string, err error) error {
 	remedy := "set XDG_DATA_HOME to a directory that you can write"
-	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+	var fs unix.Statfs_t
+	switch {
+	case errors.Is(err, unix.EDQUOT):
+		remedy = "your quota there is used up: remove files, or set XDG_DATA_HOME to another disk"
+	case errors.Is(err, unix.ENOSPC) && unix.Statfs(filepath.Dir(path), &fs) == nil && fs.Files > 0 && fs.Ffree == 0:
+		remedy = "the disk can hold no further file (`df -i`): remove files there, or set XDG_DATA_HOME to another disk"
+	case errors.Is(err, unix.ENOSPC):
 		remedy = "free some space, or set XDG_DATA_HOME to another disk"
+	case errors.Is(err, unix.EMFILE):
+		remedy = "raise the limit of open files (`ulimit -n`)"
+	case errors.Is(err, unix.ENFILE):
+		remedy = "this host has too many files open: end some programs"
 	}
 	return &StoreError{Path: path, Err: err, Remedy: remedy}
 }

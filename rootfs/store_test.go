@@ -216,3 +216,18 @@ func TestValidName(t *testing.T) {
 		}
 	}
 }
+
+// The advice fits what is wrong: another directory does not help against a limit
+// of descriptors.
+func TestStoreErrorAdvice(t *testing.T) {
+	for errno, want := range map[unix.Errno]string{
+		unix.EMFILE: "ulimit -n", unix.ENFILE: "too many files", unix.EDQUOT: "quota", unix.ENOSPC: "free some space",
+		unix.EROFS: "that you can write",
+	} {
+		err := storeErr("/x/sbx", errno)
+		var se *StoreError
+		if !errors.As(err, &se) || !errors.Is(err, errno) || !strings.Contains(se.Remedy, want) {
+			t.Errorf("%v", err)
+		}
+	}
+}

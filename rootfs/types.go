@@ -125,6 +125,8 @@ const (
 	StageWait Stage = "wait" // another process builds the same image
 	StageScan Stage = "scan" // finding out what is to be copied
 	StageCopy Stage = "copy"
+	// StageUnpack is the one of an import.
+	StageUnpack Stage = "unpack"
 )
 
 // Progress is the state of a build or copy. Totals are 0 while unknown.

@@ -34,12 +34,26 @@ func closingLine(p *plan.Plan, r launch.Result) string {
 		return "" // the reader went away: `sbx run yes | head` ends quietly
 	case r.Signal != 0:
 		return fmt.Sprintf("killed by %s (%s)", unix.SignalName(r.Signal), r.Signal)
-	case r.Sandbox != "" && r.Status == 0:
-		return "kept in " + r.Sandbox
 	case r.Status != 0:
-		return missingLine(p, string(r.LastErr))
-	default:
+		if line := missingLine(p, string(r.LastErr)); line != "" {
+			return line
+		}
+	}
+	if r.Swallowed > 0 {
+		return fmt.Sprintf("%d bytes of standard input were taken and not read by the program: what reads the same input next will miss them; add < /dev/null to a program that needs none", r.Swallowed)
+	}
+	return ""
+}
+
+// keptLine says under what the sandbox is found that stays.
+func keptLine(p *plan.Plan, r launch.Result) string {
+	switch {
+	case r.Sandbox == "":
 		return ""
+	case p.Name != "":
+		return fmt.Sprintf("kept as %s (%s)", p.Name, r.Sandbox)
+	default:
+		return "kept as " + r.Sandbox
 	}
 }
 
@@ -70,7 +84,7 @@ func missingLine(p *plan.Plan, tail string) string {
 		return fmt.Sprintf("this host has no %s, which the program needs; bring the library's directory with --ro DIR and -e LD_LIBRARY_PATH=DIR",
 			strings.Join(names, ", "))
 	}
-	for _, find := range []func(*plan.Plan, string) string{missingLibrary, missingCommand, missingModule, missingFile} {
+	for _, find := range []func(*plan.Plan, string) string{guardedFile, missingLibrary, missingCommand, missingModule, missingFile} {
 		if line := find(p, tail); line != "" {
 			return line
 		}
@@ -149,7 +163,7 @@ func missingFile(p *plan.Plan, tail string) string {
 
 // bring names --image host where that would help, else the other way.
 func bring(p *plan.Plan, other string) string {
-	if p.Image.Name == plan.ImageHost {
+	if p.Image.Name == plan.ImageHost || p.Image.Foreign {
 		return other
 	}
 	return "add --image host, or " + other
@@ -174,6 +188,9 @@ func explainRun(err error, p *plan.Plan) error {
 	}
 	if p.Image.Name == plan.ImageHost {
 		return fmt.Errorf("%w; this host has it as %s: run it by that path", err, found)
+	}
+	if p.Image.Foreign {
+		return fmt.Errorf("%w: not in the image %s; this host has it as %s: run it by that path to bring it along", err, p.Image.Name, found)
 	}
 	return fmt.Errorf("%w: not in the image %s; this host has it as %s: add --image host, or run it by that path", err, p.Image.Name, found)
 }

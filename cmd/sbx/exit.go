@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
@@ -54,7 +55,22 @@ func hinted(err error) string {
 	if errors.As(err, &interp) && interp.HostPath != "" {
 		text += "; this host has it: add --image host"
 	}
+	if hint := limitHint(err); hint != "" && !strings.Contains(text, "ulimit") {
+		text += "; " + hint
+	}
 	return text
+}
+
+// limitHint names the limit of the caller's that an errno stands for.
+func limitHint(err error) string {
+	var limit unix.Rlimit
+	switch {
+	case errors.Is(err, unix.EMFILE) && unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil:
+		return fmt.Sprintf("the limit of open files is %d (`ulimit -n`), and what started sbx has some open as well", limit.Max)
+	case errors.Is(err, unix.EFBIG) && unix.Getrlimit(unix.RLIMIT_FSIZE, &limit) == nil && limit.Cur != unix.RLIM_INFINITY:
+		return fmt.Sprintf("the limit of the size of a file is %d bytes (`ulimit -f`)", limit.Cur)
+	}
+	return ""
 }
 
 // unwrapped is the errno of an *os.PathError: the path stands in the message
@@ -63,6 +79,34 @@ func unwrapped(err error) error {
 	var p *os.PathError
 	if errors.As(err, &p) {
 		return p.Err
+	}
+	return err
+}
+
+// endOf is the exit status of a run. The program's own stands, but for one: what
+// it wrote to standard output and nobody got is a failure. That standard error
+// is not passed on may be nobody's to read either.
+func endOf(result launch.Result, s streams) error {
+	status := result.ExitStatus()
+	for fd, name := range []string{1: "output", 2: "error"} {
+		if err := result.Lost[fd]; err != nil {
+			s.say("pass on standard %s: %v", name, bare(err))
+		}
+	}
+	if status == 0 && result.Lost[1] != nil {
+		status = exitSbx
+	}
+	if status != 0 {
+		return statusError(status)
+	}
+	return nil
+}
+
+// bare is the errno of an error where it has one.
+func bare(err error) error {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return errno
 	}
 	return err
 }

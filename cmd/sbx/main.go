@@ -48,6 +48,10 @@ type cli struct {
 	Plan     planCommand     `cmd:"" help:"Show what run would do, step by step, and do nothing."`
 	Doctor   doctorCommand   `cmd:"" help:"Try on this host what a sandbox needs, and say what is missing and how to mend it."`
 	Selftest selftestCommand `cmd:"" help:"Attack a sandbox from inside, on this host, and say which promises hold."`
+	Ps       psCommand       `cmd:"" help:"List the sandboxes that run; with -a also those that were kept."`
+	Diff     diffCommand     `cmd:"" help:"List what a kept sandbox changed in its image: A added, C changed, D deleted."`
+	Rm       rmCommand       `cmd:"" help:"Remove sandboxes that were kept."`
+	Image    imageCommand    `cmd:"" help:"Work with images that came from elsewhere."`
 	Gc       gcCommand       `cmd:"" help:"Remove what runs that were killed left behind."`
 	Version  versionCommand  `cmd:"" help:"Show the version."`
 }

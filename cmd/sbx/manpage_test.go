@@ -82,12 +82,12 @@ func TestManpageMentions(t *testing.T) {
 func TestManpageCommands(t *testing.T) {
 	var onPage []string
 	synopsis := section(t, readPage(t), "SYNOPSIS")
-	for _, m := range regexp.MustCompile(`(?m)^\*\*sbx ([a-z]+)\*\*`).FindAllStringSubmatch(synopsis, -1) {
+	for _, m := range regexp.MustCompile(`(?m)^\*\*sbx ([a-z]+(?: [a-z]+)?)\*\*`).FindAllStringSubmatch(synopsis, -1) {
 		onPage = append(onPage, m[1])
 	}
 	var commands []string
-	for _, node := range newModel(t).Model.Children {
-		commands = append(commands, node.Name)
+	for _, node := range newModel(t).Model.Leaves(true) {
+		commands = append(commands, strings.TrimPrefix(node.FullPath(), "sbx "))
 	}
 	slices.Sort(onPage)
 	slices.Sort(commands)

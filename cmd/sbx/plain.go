@@ -54,7 +54,10 @@ func plainRun(args []string) (c *runCommand, ok bool) {
 			return nil, false
 		}
 	}
-	if len(args) == 0 || args[0] == "" {
+	if len(args) == 0 {
+		return c, true // the image may say what to run
+	}
+	if args[0] == "" {
 		return nil, false
 	}
 	c.Command = args

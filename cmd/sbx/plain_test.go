@@ -73,8 +73,8 @@ func TestPlainArgumentsAreReadAsKongReadsThem(t *testing.T) {
 		{"-q -q ./tool", false},               // twice
 		{"--image a --image b x", false},      // twice
 		{"-q -- ./tool", false},               // an end of the flags
-		{"-q", false},                         // no program
-		{"", false},                           // nothing at all
+		{"-q", true},                          // no program
+		{"", true},                            // nothing at all
 		{"--help", false},                     //
 		{"--imag x ./tool", false},            // unknown
 		{"--command x ./tool", false},         // a field, no flag

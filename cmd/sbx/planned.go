@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,12 +29,8 @@ func (c *planCommand) Run(s streams) error {
 // showPlan prints what run would do. Nothing on the host is changed: not even
 // the store is made.
 func showPlan(spec plan.Spec, asJSON bool, s streams) error {
-	facts, held, err := plan.Look(context.Background(), spec, false)
+	p, held, err := lookPlan(spec)
 	defer held.Close()
-	if err != nil {
-		return err
-	}
-	p, err := plan.Build(spec, facts)
 	if err != nil {
 		return err
 	}
@@ -46,11 +43,40 @@ func showPlan(spec plan.Spec, asJSON bool, s streams) error {
 	return printPlan(s.out, p)
 }
 
-func writeJSON(w io.Writer, v any) error {
+func lookPlan(spec plan.Spec) (*plan.Plan, *plan.Held, error) {
+	if spec.In != "" {
+		return prepareKept(spec)
+	}
+	facts, held, err := plan.Look(context.Background(), spec, false)
+	if err != nil {
+		return nil, held, err
+	}
+	p, err := plan.Build(spec, facts)
+	return p, held, err
+}
+
+// writeLine writes v as JSON on one line.
+func writeLine(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
 	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}
+
+// writeJSON prints data. It may be on a terminal, and what images and programs
+// say of themselves is in it.
+func writeJSON(w io.Writer, v any) error {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetIndent("", "  ")
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	if err == nil {
+		_, err = w.Write(quote.JSON(text.Bytes()))
+	}
+	if err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
 	return nil

@@ -23,7 +23,8 @@ type report struct {
 	Identity string   `json:"identity"`
 	Image    string   `json:"image"`
 	ImageKey string   `json:"imageKey,omitempty"`
-	Copy     string   `json:"copy"` // how the root was copied
+	Copy     string   `json:"copy"`              // how the root was copied
+	Sandbox  string   `json:"sandbox,omitempty"` // the id of the one that was kept
 
 	Reason string `json:"reason"` // exited, signal, timeout, interrupted, memory
 	Detail string `json:"detail,omitempty"`
@@ -61,7 +62,7 @@ func openReport(name string) (*os.File, error) {
 func writeReport(f *os.File, p *plan.Plan, r launch.Result, begin time.Time) error {
 	rep := report{
 		Program: p.Process.Args[0], Args: p.Process.Args[1:], SHA256: r.SHA256, Started: begin.Format(time.RFC3339),
-		Identity: string(p.Identity.Mode), Image: p.Image.Name, ImageKey: p.Image.Key, Copy: r.Copy,
+		Identity: string(p.Identity.Mode), Image: p.Image.Name, ImageKey: p.Image.Key, Copy: r.Copy, Sandbox: r.Sandbox,
 		Detail: closingLine(p, r), Status: r.ExitStatus(),
 		Wall: r.Wall.Seconds(), User: seconds(r.Rusage.Utime), System: seconds(r.Rusage.Stime), PeakRSS: r.Rusage.Maxrss << 10,
 		Cgroup: r.Stats, Findings: r.Findings, Layers: p.Layers, Degraded: r.Degraded, Plan: secretless(p),

@@ -15,18 +15,21 @@ import (
 
 // runFlags are shared by run and plan.
 type runFlags struct {
-	Image    string   `help:"Root file system: base (small, copied from this host), host (this host's /usr, read-only), scratch (only the program), or a directory." default:"base" placeholder:"IMAGE" group:"Files"`
+	Image    string   `help:"Root file system: base (small, copied from this host), host (this host's /usr, read-only), scratch (only the program), an imported image, or a directory." default:"base" placeholder:"IMAGE" group:"Files"`
 	Ro       []string `help:"Share a host path, read-only. A colon in a name is written \\:." placeholder:"PATH[:DST]" sep:"none" group:"Files"`
 	Rw       []string `help:"Share a host path, writable." placeholder:"PATH[:DST]" sep:"none" group:"Files"`
 	CopyIn   []string `help:"Copy a host path into the sandbox, to /box unless DST is given." placeholder:"PATH[:DST]" sep:"none" group:"Files"`
 	Tmpfs    []string `help:"An empty directory in memory." placeholder:"DST[:size=SIZE]" sep:"none" group:"Files"`
 	ReadOnly bool     `help:"Do not let the program change its root file system." group:"Files"`
 	Copy     string   `help:"How the sandbox gets its copy of the image: auto, overlay, reflink or full." default:"auto" placeholder:"METHOD" group:"Files"`
-	Keep     bool     `help:"Keep the sandbox's copy when the program has ended." group:"Files"`
+	Keep     bool     `help:"Keep the sandbox's copy when the program has ended: see ps, diff, cp, commit and rm." group:"Files"`
+	Name     string   `help:"A name for the sandbox, beside its id." placeholder:"NAME" group:"Files"`
+	In       string   `help:"Run in a sandbox that was kept, instead of a new one." placeholder:"ID|NAME" group:"Files"`
 
 	Env        []string      `short:"e" help:"Set a variable, or pass on your own." placeholder:"NAME[=VALUE]" sep:"none" group:"Process"`
 	EnvFile    []string      `help:"Read variables from a file." placeholder:"FILE" sep:"none" group:"Process"`
 	Workdir    string        `short:"w" help:"Working directory inside (default /box)." placeholder:"DIR" group:"Process"`
+	Entrypoint *string       `help:"Run this instead of the image's Entrypoint and Cmd; empty for neither." placeholder:"PROGRAM" group:"Process"`
 	Tty        bool          `short:"t" help:"Give the program a terminal, even if yours is redirected." group:"Process"`
 	Interact   bool          `short:"i" name:"interactive" help:"Pass on standard input even if it is a terminal and the output is not." group:"Process"`
 	RawTty     bool          `help:"Let the program send any escape sequence to your terminal." group:"Process"`
@@ -54,7 +57,7 @@ type runFlags struct {
 	Quiet   bool `short:"q" help:"Print nothing but errors." group:"Output"`
 	Verbose bool `help:"Print each step." group:"Output"`
 
-	Command []string `arg:"" name:"program" help:"Program and its arguments. Flags end here." passthrough:"partial"`
+	Command []string `arg:"" optional:"" name:"program" help:"Program and its arguments; may be left out where an image says what to run. Flags end here." passthrough:"partial"`
 }
 
 type runCommand struct {
@@ -69,17 +72,26 @@ func (f *runFlags) spec() (plan.Spec, error) {
 	if len(command) > 0 && command[0] == "--" {
 		command = command[1:]
 	}
-	if len(command) == 0 {
-		return plan.Spec{}, &plan.Misuse{Reason: "name a program to run; see sbx run --help"}
-	}
 	s := plan.Spec{
-		Program: command[0], Args: command[1:],
-		Image: f.Image, Copy: f.Copy, ReadOnly: f.ReadOnly, Keep: f.Keep,
+		Image: f.Image, Copy: f.Copy, ReadOnly: f.ReadOnly, Keep: f.Keep || f.In != "", Name: f.Name, In: f.In,
 		Env: f.Env, EnvFile: f.EnvFile, Workdir: f.Workdir,
 		User: f.User, Userns: userns.Mode(f.Userns), Hostname: f.Hostname, Network: f.Network, Seccomp: f.Seccomp,
 		Timeout: f.Timeout, Ulimits: f.Ulimit,
 		Interactive: f.Interact, TTY: f.Tty, RawTTY: f.RawTty,
 		AllowDegraded: f.AllowDegraded, Require: f.Require,
+	}
+	if len(command) > 0 {
+		s.Program, s.Args = command[0], command[1:]
+		if s.Program == "" {
+			return s, &plan.Misuse{Reason: "the program's name is empty"}
+		}
+	}
+	if f.Entrypoint != nil {
+		s.HasEntrypoint = true
+		var err error
+		if s.Entrypoint, err = plan.ParseEntrypoint(*f.Entrypoint); err != nil {
+			return s, err
+		}
 	}
 	if err := f.limits(&s.Limits); err != nil {
 		return s, err
@@ -186,15 +198,18 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 	if line := closingLine(p, result); line != "" && (!c.Quiet || result.TimedOut) {
 		s.say("%s", line)
 	}
-	if status := result.ExitStatus(); status != 0 {
-		return statusError(status)
+	if line := keptLine(p, result); line != "" && !c.Quiet && c.In == "" {
+		s.say("%s", line)
 	}
-	return nil
+	return endOf(result, s)
 }
 
 // prepare looks, makes the image if it has to be made, and decides.
 func (c *runCommand) prepare(spec plan.Spec, s streams) (*plan.Plan, *plan.Held, error) {
 	ctx := context.Background()
+	if spec.In != "" {
+		return prepareKept(spec)
+	}
 	facts, held, err := plan.Look(ctx, spec, true)
 	if err != nil {
 		return nil, held, err

@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/sbx-run/sbx/internal/console"
 	"github.com/sbx-run/sbx/internal/launch"
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/pull"
+	"github.com/sbx-run/sbx/internal/quote"
 	"github.com/sbx-run/sbx/rootfs"
 )
 
@@ -25,35 +26,14 @@ func (c *gcCommand) Run(s streams) error {
 	if held.Store == nil {
 		return nil // there never was a run
 	}
-	return launch.Collect(held.Store, ownerIdentity(facts))
-}
-
-// ownerIdentity finds the id map under which leftovers of an owner can go. What
-// has lost its record of the owner is tried under the caller's own; what was
-// made under ids that he no longer has is beyond him.
-func ownerIdentity(f plan.Facts) func(rootfs.Ownership) (plan.Identity, error) {
-	return func(o rootfs.Ownership) (plan.Identity, error) {
-		current, err := plan.StoreIdentity(plan.Spec{Program: "gc"}, f)
-		switch {
-		case err != nil:
-			return current, err
-		case len(o.UIDMap) == 0:
-			return current, nil
-		case f.NoHelpers != "" && !o.Single && f.Caller.UID != 0:
-			return current, fmt.Errorf("remove files of subordinate ids: %s", f.NoHelpers)
-		case !o.Single && !slices.Equal(o.UIDMap, current.Ownership().UIDMap):
-			return current, fmt.Errorf("remove files of subordinate ids that are no longer yours (%d on): the administrator has to",
-				o.HostUID)
-		}
-		return plan.IdentityOf(o, f.Helpers, f.Caller.UID == 0), nil
-	}
+	return launch.Collect(held.Store, facts.IdentityFor)
 }
 
 // collect clears up behind runs that were killed. It never keeps a run from
 // starting, and what it cannot do is for `sbx gc` to complain about.
 func collect(held *plan.Held, f plan.Facts) {
 	if held.Store != nil {
-		_ = launch.Collect(held.Store, ownerIdentity(f))
+		_ = launch.Collect(held.Store, f.IdentityFor)
 	}
 }
 
@@ -92,6 +72,31 @@ func (l *progressLine) show(p rootfs.Progress) {
 		return
 	}
 	fmt.Fprintf(l.err, "\r\x1b[Ksbx: making the image %s: %d files, %d MB, %.1f s", l.name, p.Files, p.Bytes/1e6, seconds)
+}
+
+// showImport is show for an image from elsewhere.
+func (l *progressLine) showImport(p rootfs.Progress) {
+	if !l.live {
+		return
+	}
+	l.shown = true
+	fmt.Fprintf(l.err, "\r\x1b[Ksbx: importing %s: %d files, %d MB, %.1f s", quote.Line(l.name), p.Files, p.Bytes/1e6, time.Since(l.begin).Seconds())
+}
+
+// showFetch is show for a download.
+func (l *progressLine) showFetch(p pull.Progress) {
+	if !l.live {
+		return
+	}
+	text := "asking the registry"
+	switch {
+	case p.Waiting != "":
+		text = p.Waiting
+	case p.TotalLayers > 0:
+		text = fmt.Sprintf("%d of %d MB, %d of %d layers", p.Bytes/1e6, p.TotalBytes/1e6, p.Layers, p.TotalLayers)
+	}
+	l.shown = true
+	fmt.Fprintf(l.err, "\r\x1b[Ksbx: fetching %s: %s, %.1f s", quote.Line(l.name), quote.Line(text), time.Since(l.begin).Seconds())
 }
 
 func (l *progressLine) clear() {

@@ -26,7 +26,8 @@ type PumpOptions struct {
 }
 
 // PumpIn copies the user's stream src to the program's stream dst until src ends, the program has closed its end, or ctx ends;
-// all three return nil. After the end of ctx nothing more is read, since what is left in src may be for somebody else.
+// all three return nil. After the end of ctx nothing more is read, since what is left in src may be for somebody else; what was
+// read from a regular file and not yet written is left there as well.
 //
 // It takes both descriptors over and closes them before it returns: closing dst is how the program learns of the end, closing
 // src how the writer learns that nobody reads (SIGPIPE). Of the numbers 0, 1 and 2, which must not become free for the next
@@ -40,6 +41,9 @@ func PumpIn(ctx context.Context, dst, src int) error {
 	if err == nil {
 		p.input = true
 		err = p.run()
+		if len(p.pending) > 0 && p.src.regular {
+			_, _ = unix.Seek(src, -int64(len(p.pending)), unix.SEEK_CUR)
+		}
 	}
 	if err = errors.Join(err, closeEnd(src), closeEnd(dst)); err != nil {
 		return fmt.Errorf("relay the program's input: %w", err)

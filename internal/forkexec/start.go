@@ -54,8 +54,12 @@ func Start(p *Program, flags uintptr) (*Child, error) {
 	child, err := StartReporting(p, flags, report)
 	if err != nil {
 		report.Close()
+		return nil, err
 	}
-	return child, err
+	// Now, and not in Wait: the next child would have it as well.
+	_ = unix.Close(report.w)
+	child.report.w = -1
+	return child, nil
 }
 
 // StartReporting is [Start] with a report that was made before; after an error
@@ -80,7 +84,9 @@ func StartReporting(p *Program, flags uintptr, report Report) (*Child, error) {
 // child that was killed before its execve looks like success here, and like a
 // killed child to wait4(2).
 func (c *Child) Wait() error {
-	_ = unix.Close(c.report.w)
+	if c.report.w >= 0 {
+		_ = unix.Close(c.report.w)
+	}
 	defer unix.Close(c.report.r)
 	// The pipe's end is also the end of the child's use of our memory.
 	defer runtime.KeepAlive(c.run)

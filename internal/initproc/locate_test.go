@@ -75,8 +75,8 @@ func TestLocateAlongPath(t *testing.T) {
 			}
 			continue
 		}
-		var run *runError
-		if !errors.As(err, &run) || !errors.Is(err, test.errs) || run.notFound != errors.Is(err, unix.ENOENT) {
+		var run *RunError
+		if !errors.As(err, &run) || !errors.Is(err, test.errs) || run.NotFound != errors.Is(err, unix.ENOENT) {
 			t.Errorf("%s in %q: %v, want %v", test.name, test.path, err, test.errs)
 		}
 	}
@@ -105,8 +105,8 @@ func TestNoProgramThroughLinksOfProc(t *testing.T) {
 		inner, script("outer", inner), script("spaces", " \t"+inner+" x"),
 	} {
 		_, err := program(file).locate()
-		var run *runError
-		if !errors.As(err, &run) || !errors.Is(err, unix.ELOOP) || run.notFound {
+		var run *RunError
+		if !errors.As(err, &run) || !errors.Is(err, unix.ELOOP) || run.NotFound {
 			t.Errorf("%s: %v, want ELOOP", file, err)
 		}
 	}

@@ -198,6 +198,9 @@ type RunError struct {
 	err      error
 }
 
+// NewRunError makes one of an error that has an errno.
+func NewRunError(notFound bool, err error) *RunError { return &RunError{NotFound: notFound, err: err} }
+
 func (e *RunError) Error() string { return e.err.Error() }
 
 // Unwrap gives the errno.

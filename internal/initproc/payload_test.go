@@ -30,7 +30,7 @@ func pid1(t *testing.T, change func(*plan.Plan)) *process {
 	if change != nil {
 		change(p)
 	}
-	return &process{plan: p, dir: -1, slave: -1, proc: -1}
+	return &process{Setup: &Setup{gate: [2]int{7, 8}}, plan: p, dir: -1, slave: -1, proc: -1}
 }
 
 // steps composes the payload's list of system calls, as texts, and lets go of
@@ -41,8 +41,6 @@ func steps(t *testing.T, p *process) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unix.Close(pl.gate[0])
-	unix.Close(pl.gate[1])
 	if pl.ruleset >= 0 {
 		unix.Close(pl.ruleset)
 	}
@@ -84,7 +82,8 @@ func TestOrderOfTheLastSteps(t *testing.T) {
 		{"reset a signal", "unblock the signals", "one that is pending would run pid 1's handler"},
 		{"close what was inherited", "install the system call filter", "the filter may refuse it"},
 		{"unblock the signals", "install the system call filter", "the filter may refuse it"},
-		{"install the system call filter", "run ", "nothing of the program runs without"},
+		{"install the system call filter", "wait for pid 1", "all that can be done before is done"},
+		{"wait for pid 1", "run ", "nothing of the program's runs before pid 1 is another program"},
 	} {
 		if law.first == "apply the Landlock rules" || law.then == "apply the Landlock rules" {
 			if landlock.ABI() < 2 {
@@ -100,8 +99,8 @@ func TestOrderOfTheLastSteps(t *testing.T) {
 	if !strings.HasPrefix(list[1], "wait for the id maps") {
 		t.Errorf("the gate is not first: %q", list[:2])
 	}
-	if list[n-1] != "run /box/tool" || list[n-2] != "install the system call filter" {
-		t.Errorf("the last two are %q", list[n-2:])
+	if list[n-1] != "run /box/tool" || list[n-2] != "wait for pid 1" || list[n-3] != "install the system call filter" {
+		t.Errorf("the last three are %q", list[n-3:])
 	}
 }
 

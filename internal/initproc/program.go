@@ -1,6 +1,7 @@
 package initproc
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -46,7 +47,7 @@ func (p *process) copyProgram() error {
 		}
 	}
 	uid, gid := p.payloadIDs()
-	dst, err := p.create(root, p.plan.Program.Inside, uid, gid)
+	dst, err := p.create(root, p.plan.Program.Inside, uid, gid, false)
 	if err != nil {
 		return err
 	}
@@ -85,12 +86,7 @@ func copyHashed(dst, src *os.File) (sum string, err error) {
 func (p *process) copyLibrary(root *rootfs.Root, lib rootfs.Library, src *os.File) error {
 	defer src.Close()
 	owner := p.plan.Identity.Layout.Root()
-	if lib.Replaces {
-		if err := root.Remove(lib.Inside); err != nil {
-			return fmt.Errorf("replace %q: %w", lib.Inside, err)
-		}
-	}
-	dst, err := p.create(root, lib.Inside, int(owner.UID), int(owner.GID))
+	dst, err := p.create(root, lib.Inside, int(owner.UID), int(owner.GID), lib.Replaces)
 	if err != nil {
 		return err
 	}
@@ -119,12 +115,14 @@ func (p *process) newRoot() (*rootfs.Root, error) {
 	return rootfs.RootFromFile(os.NewFile(uintptr(fd), "/"), "/"), nil
 }
 
-// create makes a new file of mode 0600 inside, and the directories above it.
-func (p *process) create(root *rootfs.Root, name string, uid, gid int) (*os.File, error) {
+// create makes a new file of mode 0600 inside, and the directories above it. In
+// a kept sandbox one of that name may be there, that of the run before or
+// whatever its program has put in the place: it goes, as it does with replace.
+func (p *process) create(root *rootfs.Root, name string, uid, gid int, replace bool) (*os.File, error) {
 	if err := p.makeParent(name); err != nil {
 		return nil, err
 	}
-	fd, err := root.OpenFD(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600)
+	fd, err := p.createIn(root, name, replace || p.plan.Root.Again)
 	if err != nil {
 		return nil, fmt.Errorf("create %q: %w", name, err)
 	}
@@ -134,6 +132,25 @@ func (p *process) create(root *rootfs.Root, name string, uid, gid int) (*os.File
 		return nil, fmt.Errorf("give %q to its owner: %w", name, err)
 	}
 	return f, nil
+}
+
+// createIn makes the file in a directory of the sandbox's own. A link of the
+// tree may lead to a directory that is shared with the host (SECURITY C3).
+func (p *process) createIn(root *rootfs.Root, name string, replace bool) (int, error) {
+	dir, err := root.OpenFD(path.Dir(name), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(dir)
+	if err := p.builder.Own(dir); err != nil {
+		return -1, err
+	}
+	if replace {
+		if err := unix.Unlinkat(dir, path.Base(name), 0); err != nil && !errors.Is(err, unix.ENOENT) {
+			return -1, err
+		}
+	}
+	return unix.Openat(dir, path.Base(name), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 }
 
 func (p *process) makeParent(name string) error {
@@ -163,7 +180,7 @@ func (p *process) copyIn(index int) error {
 	if err := unix.Fstat(int(src.Fd()), &st); err != nil {
 		return fmt.Errorf("look at %q: %w", job.Source, err)
 	}
-	dst, err := p.create(root, job.Target, uid, gid)
+	dst, err := p.create(root, job.Target, uid, gid, false)
 	if err != nil {
 		return err
 	}
@@ -188,6 +205,9 @@ func (p *process) copyInTree(root *rootfs.Root, job plan.CopyJob, src *os.File, 
 		return fmt.Errorf("open %q: %w", job.Target, err)
 	}
 	defer unix.Close(fd)
+	if err := p.builder.Own(fd); err != nil {
+		return fmt.Errorf("open %q: %w", job.Target, err)
+	}
 	owner := rootfs.Ownership{Single: p.singleOwner() && uid == 0, UID: uid, GID: gid}
 	return p.copyElsewhere(int(src.Fd()), fd, plan.TreeJob{From: job.Source, Options: rootfs.CopyOptions{
 		Method: rootfs.CopyFull, Owner: &owner, SkipChown: owner.Single,

@@ -13,42 +13,22 @@ import (
 	"github.com/sbx-run/sbx/internal/plan"
 )
 
-// What goes wrong inside arrives outside with its stage and its errno.
-func TestReport(t *testing.T) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
+// What goes wrong says which stage and keeps its errno, and a long text keeps its
+// beginning and its end.
+func TestStageError(t *testing.T) {
+	err := error(&StageError{3, fmt.Errorf("mount %q: %w", "/x", unix.EPERM)})
+	var at *StageError
+	if !errors.As(err, &at) || at.Stage != 3 || !errors.Is(err, unix.EPERM) || err.Error() != `mount "/x": operation not permitted` {
+		t.Errorf("%v", err)
 	}
-	defer unix.Close(fds[0])
-	defer unix.Close(fds[1])
-	p := &process{conn: plan.NewConn(fds[0])}
-	long := strings.Repeat("x", 200<<10)
-	for _, c := range []struct {
-		err  error
-		want plan.Message
-	}{
-		{fmt.Errorf("mount %q: %w", "/x", unix.EPERM), plan.Message{Text: `mount "/x": operation not permitted`, Errno: int(unix.EPERM)}},
-		{errors.New("no errno"), plan.Message{Text: "no errno"}},
-		{fmt.Errorf("a: %w", errors.Join(errors.New("b"), unix.ENOSPC)), plan.Message{Text: "a: b\nno space left on device", Errno: int(unix.ENOSPC)}},
-		{&runError{notFound: true, err: unix.ENOENT}, plan.Message{Text: "no such file or directory", Errno: int(unix.ENOENT), NotFound: true}},
-		{&runError{err: unix.ENOEXEC}, plan.Message{Text: "exec format error", Errno: int(unix.ENOEXEC), NotRunnable: true}},
-		{fmt.Errorf("run %s: %w", long, unix.ENOENT), plan.Message{Errno: int(unix.ENOENT)}},
-	} {
-		p.report(3, c.err)
-		m, _, err := plan.NewConn(fds[1]).Receive()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(c.err.Error()) > maxText {
-			if !strings.HasPrefix(m.Text, "run xxx") || !strings.HasSuffix(m.Text, "no such file or directory") {
-				t.Errorf("a long text lost its begin or its end: %.20s … %d bytes", m.Text, len(m.Text))
-			}
-			c.want.Text = m.Text
-		}
-		c.want.Op, c.want.Stage = plan.MsgFailed, 3
-		if m != c.want {
-			t.Errorf("%+v, want %+v", m, c.want)
-		}
+	run := error(&StageError{1, &RunError{NotFound: true, err: unix.ENOENT}})
+	var program *RunError
+	if !errors.As(run, &program) || !program.NotFound || !errors.Is(run, unix.ENOENT) {
+		t.Errorf("%v", run)
+	}
+	text := (&StageError{1, fmt.Errorf("run %s: %w", strings.Repeat("x", 200<<10), unix.ENOENT)}).Error()
+	if len(text) > maxText+8 || !strings.HasPrefix(text, "run xxx") || !strings.HasSuffix(text, "no such file or directory") {
+		t.Errorf("%d bytes: %.20s … %s", len(text), text, text[len(text)-30:])
 	}
 }
 

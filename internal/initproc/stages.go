@@ -79,6 +79,9 @@ func (p *process) attach(m mounts.Mount) error {
 		return fmt.Errorf("open %s: %w", m.Target, err)
 	}
 	defer unix.Close(fd)
+	if err := p.builder.Own(fd); err != nil {
+		return fmt.Errorf("give %s to its owner: %w", m.Target, err)
+	}
 	if err := unix.Fchown(fd, int(m.UID), int(m.GID)); err != nil {
 		return fmt.Errorf("give %s to its owner: %w", m.Target, err)
 	}
@@ -178,8 +181,10 @@ func (p *process) rootBy(method string) error {
 	root := p.plan.Identity.Layout.Root()
 	owner := rootfs.Ownership{Single: p.singleOwner(), UID: int(root.UID), GID: int(root.GID)}
 	if method == plan.CopyOverlay {
-		if err := rootfs.PrepareOverlay(dir, owner); err != nil {
-			return err
+		if !p.plan.Root.Again {
+			if err := rootfs.PrepareOverlay(dir, owner); err != nil {
+				return err
+			}
 		}
 		return p.builder.MakeRoot(mounts.Root{
 			Method: mounts.MethodOverlay, Lower: []string{p.plan.Root.Lower},
@@ -188,8 +193,10 @@ func (p *process) rootBy(method string) error {
 			Volatile: !p.plan.Root.Keep,
 		})
 	}
-	if err := p.copyTree(dir, method, owner); err != nil {
-		return err
+	if !p.plan.Root.Again {
+		if err := p.copyTree(dir, method, owner); err != nil {
+			return err
+		}
 	}
 	return p.builder.MakeRoot(mounts.Root{Method: mounts.MethodTree, Tree: path.Join(sandbox, "tree")})
 }

@@ -21,10 +21,9 @@ func WorkerMain() int {
 	runtime.LockOSThread()
 	unix.CloseOnExec(plan.FDControl)
 	out := json.NewEncoder(os.NewFile(plan.FDReport, "report"))
-	err := work(func(p rootfs.Progress) { _ = out.Encode(plan.Report{Progress: &p}) })
-	var rep plan.Report
+	rep, err := work(func(rep plan.Report) error { return out.Encode(rep) })
 	if err != nil {
-		rep.Error = err.Error()
+		rep = plan.Report{Error: err.Error()}
 		var errno unix.Errno
 		if errors.As(err, &errno) {
 			rep.Errno = int(errno)
@@ -36,37 +35,56 @@ func WorkerMain() int {
 	return 0
 }
 
-func work(progress func(rootfs.Progress)) error {
+// work does the job, and returns the last report. say sends one on the way.
+func work(say func(plan.Report) error) (rep plan.Report, err error) {
+	job, files, err := receiveJob()
+	if err != nil {
+		return rep, err
+	}
+	progress := func(p rootfs.Progress) { _ = say(plan.Report{Progress: &p}) }
+	_ = files
+	switch {
+	case job.Build != nil:
+		return rep, rootfs.Build(context.Background(), *job.Build, progress)
+	case job.EmptyTrash != nil:
+		return rep, rootfs.EmptyTrash(job.EmptyTrash.Store, job.EmptyTrash.Names...)
+	case job.CopyTree != nil:
+		from, to := os.NewFile(plan.FDFrom, job.CopyTree.From), os.NewFile(plan.FDTo, "the copy")
+		_, err := rootfs.CopyTree(context.Background(), from, to, job.CopyTree.Options)
+		return rep, err
+	case job.View != nil:
+		return rep, view(job.View)
+	case job.Diff != nil:
+		return rep, diff(job.Diff, say)
+	default:
+		return rep, errors.New("the job is empty (please report this)")
+	}
+}
+
+// receiveJob reads what is to be done, and waits until the id maps are written.
+// Files are what came with that word.
+func receiveJob() (job plan.Job, files []*os.File, err error) {
 	data, err := io.ReadAll(os.NewFile(plan.FDJob, "job"))
 	if err != nil {
-		return fmt.Errorf("read the job: %w", err)
+		return job, nil, fmt.Errorf("read the job: %w", err)
 	}
-	var job plan.Job
 	if err := json.Unmarshal(data, &job); err != nil {
-		return fmt.Errorf("decode the job: %w", err)
+		return job, nil, fmt.Errorf("decode the job: %w", err)
 	}
-	m, _, err := reaper.NewConn(plan.FDControl).Receive()
+	m, fds, err := reaper.NewConn(plan.FDControl).Receive()
 	if err != nil || m.Op != reaper.Go {
 		os.Exit(1)
 	}
+	for _, fd := range fds {
+		files = append(files, os.NewFile(uintptr(fd), "descriptor"))
+	}
 	if err := dieWithParent(plan.FDControl); err != nil {
-		return err
+		return job, files, err
 	}
 	// What belongs to a group of the caller's and to nobody else is not for
 	// an image; in single mode the kernel forbids this, and the files are his.
 	if err := unix.Setgroups([]int{}); err != nil && !errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("clear the groups: %w", err)
+		return job, files, fmt.Errorf("clear the groups: %w", err)
 	}
-	switch {
-	case job.Build != nil:
-		return rootfs.Build(context.Background(), *job.Build, progress)
-	case job.EmptyTrash != nil:
-		return rootfs.EmptyTrash(job.EmptyTrash.Store, job.EmptyTrash.Names...)
-	case job.CopyTree != nil:
-		from, to := os.NewFile(plan.FDFrom, job.CopyTree.From), os.NewFile(plan.FDTo, "the copy")
-		_, err := rootfs.CopyTree(context.Background(), from, to, job.CopyTree.Options)
-		return err
-	default:
-		return errors.New("the job is empty (please report this)")
-	}
+	return job, files, dieWithParent(plan.FDControl)
 }

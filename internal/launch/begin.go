@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -147,21 +148,31 @@ func (b *Beginning) take() (*child, error) {
 // goOn tells pid 1 to carry out the plan; it has its id maps. The descriptors are
 // those that the plan is about, see [plan.GoStdin].
 func (b *Beginning) goOn(p *plan.Plan, files ...*os.File) error {
-	fds := make([]int, len(files))
-	for i, f := range files {
-		fds[i] = int(f.Fd())
-	}
 	b.plan = p
 	var err error
-	b.told.Do(func() { err = b.conn.Send(reaper.Packet{Op: reaper.Go}, fds...) })
+	b.told.Do(func() { err = sendGo(b.conn, files...) })
 	return err
 }
 
-// giveUp tells pid 1 to end, if it was not told to go on, and waits for the
-// outcome.
-func (b *Beginning) giveUp() {
+// giveUp tells pid 1 to end, if it was not told to go on, and waits for its end.
+func (b *Beginning) giveUp(c *child) {
 	b.told.Do(func() { _ = b.conn.Send(reaper.Packet{Op: reaper.Kill}) })
-	<-b.outcome
+	c.awaitEnd()
+	b.result()
+}
+
+// lastWord is how long the goroutine of a pid 1 that has ended may take to tell
+// the outcome. One that was killed on the way tells none.
+const lastWord = time.Second
+
+// result is the outcome of a pid 1 that has ended.
+func (b *Beginning) result() (out outcome, told bool) {
+	select {
+	case out = <-b.outcome:
+		return out, true
+	case <-time.After(lastWord):
+		return out, false
+	}
 }
 
 // Abandon ends what was begun, if no run has taken it, and the thread behind it.
@@ -169,7 +180,7 @@ func (b *Beginning) Abandon() {
 	b.once.Do(func() {
 		<-b.cloned
 		if b.child != nil {
-			b.giveUp()
+			b.giveUp(b.child)
 			b.child.close()
 		}
 		close(b.end)

@@ -65,6 +65,11 @@ func (c *child) detach() {
 // newChild starts a re-exec of this binary, as name, in new namespaces. Its
 // descriptors are 0, 1 and 2, FDControl, and then files.
 func newChild(name string, namespaces uintptr, stdio [3]*os.File, files ...*os.File) (*child, error) {
+	return newChildOf(self, name, namespaces, stdio, files...)
+}
+
+// newChildOf is newChild of another program.
+func newChildOf(program, name string, namespaces uintptr, stdio [3]*os.File, files ...*os.File) (*child, error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("make the control socket: %w", err)
@@ -76,7 +81,7 @@ func newChild(name string, namespaces uintptr, stdio [3]*os.File, files ...*os.F
 	}
 	// Not os.StartProcess, which at its first use starts another process to
 	// find out whether pidfds work.
-	pid, err := syscall.ForkExec(self, []string{name}, &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(program, []string{name}, &syscall.ProcAttr{
 		Dir: "/",
 		// Empty: /proc/PID/environ would show whatever is in it (SECURITY B5).
 		Env:   []string{},
@@ -122,8 +127,17 @@ func (c *child) writeMaps(id plan.Identity) error {
 	return nil
 }
 
-// release lets a worker go on.
-func (c *child) release() error { return c.conn.Send(reaper.Packet{Op: reaper.Go}) }
+// release lets a worker go on, with the descriptors it needs.
+func (c *child) release(files ...*os.File) error { return sendGo(c.conn, files...) }
+
+// sendGo lets a process that waits for its id maps go on.
+func sendGo(conn reaper.Conn, files ...*os.File) error {
+	fds := make([]int, len(files))
+	for i, f := range files {
+		fds[i] = int(f.Fd())
+	}
+	return conn.Send(reaper.Packet{Op: reaper.Go}, fds...)
+}
 
 // kill ends the child and with it, if it is pid 1, its whole pid namespace.
 func (c *child) kill() {
@@ -141,13 +155,7 @@ func (c *child) kill() {
 func (c *child) close() unix.Rusage {
 	c.detach()
 	defer unix.Close(c.socket)
-	// WNOWAIT: a kill beside us must not hit the next process of this number.
-	for {
-		err := unix.Waitid(unix.P_PID, c.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
+	c.awaitEnd()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reaped = true
@@ -156,6 +164,17 @@ func (c *child) close() unix.Rusage {
 		return unix.Rusage{}
 	}
 	return usage
+}
+
+// awaitEnd waits for the child's end and leaves it unreaped: a kill beside us must
+// not hit the next process of its number.
+func (c *child) awaitEnd() {
+	for {
+		err := unix.Waitid(unix.P_PID, c.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 // memoryFile puts data into a memfd: no path, no length limit of a pipe, and

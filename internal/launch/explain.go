@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -28,7 +30,7 @@ func cloneError(err error) error {
 	case unix.EACCES:
 		e.Hint = "a security module forbids user namespaces to this program" + appArmorHint()
 	case unix.ENOSPC:
-		e.Hint = "the limit of user namespaces is reached: see user.max_user_namespaces, and whether sbx runs inside a sandbox that allows no further one"
+		e.Hint = limitHint(procSysUser)
 	case unix.EUSERS:
 		e.Hint = "user namespaces are nested 32 deep already, or this user has too many: leave the outer sandboxes"
 	case unix.EAGAIN:
@@ -39,6 +41,25 @@ func cloneError(err error) error {
 		e.Hint = "an outer container's system call filter hides clone(2) with namespaces"
 	}
 	return e
+}
+
+// procSysUser has the limits of namespaces, see namespaces(7).
+const procSysUser = "/proc/sys/user"
+
+// fewNamespaces is less than what a handful of sandboxes and a browser need.
+const fewNamespaces = 64
+
+// limitHint names the limit of namespaces that is low enough to be the cause. The
+// kernel tells ENOSPC for any of them.
+func limitHint(dir string) string {
+	for _, kind := range []string{"user", "pid", "mnt", "uts", "ipc", "net", "cgroup"} {
+		name := "max_" + kind + "_namespaces"
+		limit, err := strconv.Atoi(value(filepath.Join(dir, name)))
+		if err == nil && limit < fewNamespaces {
+			return fmt.Sprintf("user.%s is %d: ask the administrator for `sysctl user.%s=10000`", name, limit, name)
+		}
+	}
+	return "a limit of namespaces is reached: see user.max_user_namespaces and its neighbours, and whether sbx runs inside a sandbox that allows no further one"
 }
 
 func permissionHint() string {

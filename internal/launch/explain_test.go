@@ -4,12 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sbx-run/sbx/internal/initproc"
 	"github.com/sbx-run/sbx/internal/plan"
 )
 
@@ -17,7 +19,7 @@ import (
 func TestCloneErrors(t *testing.T) {
 	for errno, words := range map[syscall.Errno]string{
 		unix.EACCES: "security module",
-		unix.ENOSPC: "user.max_user_namespaces",
+		unix.ENOSPC: "_namespaces",
 		unix.EUSERS: "nested 32 deep",
 		unix.EAGAIN: "ulimit -u",
 		unix.EINVAL: "built without",
@@ -62,35 +64,35 @@ func TestStageErrors(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name string
-		m    plan.Message
+		err  error
 		want string
 		is   error
 	}{
 		{
 			"only the errno: the stage says what it was about",
-			plan.Message{Stage: host, Text: "invalid argument", Errno: int(unix.EINVAL)},
+			&initproc.StageError{Stage: host, Err: failure{"invalid argument", unix.EINVAL}},
 			"name the host h: invalid argument", unix.EINVAL,
 		},
 		{
 			"the text says it better, twice would be too much",
-			plan.Message{Stage: host, Text: "name the host h: invalid argument", Errno: int(unix.EINVAL)},
+			&initproc.StageError{Stage: host, Err: failure{"name the host h: invalid argument", unix.EINVAL}},
 			"name the host h: invalid argument", unix.EINVAL,
 		},
 		{
 			"the program itself",
-			plan.Message{Stage: last, Text: "run /box/tool: no such file or directory", Errno: int(unix.ENOENT), NotFound: true},
+			notRun(last, true, failure{"run /box/tool: no such file or directory", unix.ENOENT}),
 			"run /box/tool: no such file or directory", unix.ENOENT,
 		},
 		{
 			"it may not be run",
-			plan.Message{Stage: last, Text: "run /box/tool: exec format error", Errno: int(unix.ENOEXEC), NotRunnable: true},
+			notRun(last, false, failure{"run /box/tool: exec format error", unix.ENOEXEC}),
 			"run /box/tool: exec format error", unix.ENOEXEC,
 		},
-		{"a stage that is none", plan.Message{Stage: 1000, Text: "what", Errno: int(unix.EIO)}, "what", unix.EIO},
-		{"a stage below all", plan.Message{Stage: -1, Text: "what", Errno: int(unix.EIO)}, "what", unix.EIO},
-		{"no errno", plan.Message{Stage: host, Text: "what"}, "name the host h: what", nil},
+		{"a stage that is none", &initproc.StageError{Stage: 1000, Err: failure{"what", unix.EIO}}, "what", unix.EIO},
+		{"a stage below all", &initproc.StageError{Stage: -1, Err: failure{"what", unix.EIO}}, "what", unix.EIO},
+		{"no errno", &initproc.StageError{Stage: host, Err: failure{"what", 0}}, "name the host h: what", nil},
 	} {
-		err := stageError(p, c.m)
+		err := stageError(p, c.err)
 		if !strings.HasSuffix(err.Error(), c.want) || len(err.Error()) > len(c.want)+2 {
 			t.Errorf("%s: %q, want %q", c.name, err, c.want)
 		}
@@ -110,18 +112,45 @@ func TestDiskHint(t *testing.T) {
 		if st.Op != plan.OpRoot {
 			continue
 		}
-		if err := stageError(p, plan.Message{Stage: i, Text: "x", Errno: int(unix.EINVAL)}); !strings.Contains(err.Error(), "--disk") {
+		if err := stageError(p, &initproc.StageError{Stage: i, Err: failure{"x", unix.EINVAL}}); !strings.Contains(err.Error(), "--disk") {
 			t.Errorf("%q does not name the flag that it is about", err)
 		}
 	}
 }
 
-// An errno survives the border of a process.
-func TestWorkerError(t *testing.T) {
-	if err := error(&WorkerError{Text: "copy x: no space", Errno: unix.ENOSPC}); !errors.Is(err, unix.ENOSPC) || err.Error() != "copy x: no space" {
-		t.Errorf("%v", err)
+// failure is an error with a text of its own and an errno, 0 for none.
+type failure struct {
+	text  string
+	errno unix.Errno
+}
+
+func (f failure) Error() string { return f.text }
+
+func (f failure) Unwrap() error {
+	if f.errno == 0 {
+		return nil
 	}
-	if err := error(&WorkerError{Text: "x"}); errors.Unwrap(err) != nil {
-		t.Errorf("no errno wraps %v", errors.Unwrap(err))
+	return f.errno
+}
+
+func notRun(stage int, notFound bool, err error) error {
+	return &initproc.StageError{Stage: stage, Err: initproc.NewRunError(notFound, err)}
+}
+
+// The limit that is behind ENOSPC is named with its value.
+func TestLimitHint(t *testing.T) {
+	for _, c := range []struct{ file, text, want string }{
+		{"max_net_namespaces", "0\n", "user.max_net_namespaces is 0: ask the administrator for `sysctl user.max_net_namespaces=10000`"},
+		{"max_user_namespaces", "1\n", "user.max_user_namespaces is 1"},
+		{"max_user_namespaces", "7740\n", "a limit of namespaces is reached: see user.max_user_namespaces"},
+		{"max_mnt_namespaces", "many", "a limit of namespaces is reached"},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, c.file), []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := limitHint(dir); !strings.HasPrefix(got, c.want) {
+			t.Errorf("%s with %q: %q", c.file, c.text, got)
+		}
 	}
 }

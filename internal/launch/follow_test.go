@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sbx-run/sbx/rootfs"
+	"github.com/sbx-run/sbx/internal/plan"
 )
 
 // The worker's word is needed: a pipe that closes is what its death looks like.
@@ -29,7 +29,12 @@ func TestFollow(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			steps := 0
-			err := follow(json.NewDecoder(strings.NewReader(c.report)), func(rootfs.Progress) { steps++ })
+			err := follow(json.NewDecoder(strings.NewReader(c.report)), func(rep plan.Report) error {
+				if rep.Progress != nil {
+					steps++
+				}
+				return nil
+			})
 			if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}

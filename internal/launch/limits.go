@@ -118,7 +118,7 @@ func (r *run) replace() error {
 		return err
 	}
 	child.detach()
-	r.begun.giveUp()
+	r.begun.giveUp(r.init)
 	r.init.close()
 	r.begun, r.init = begun, child
 	if err := child.writeMaps(r.plan.Identity); err != nil {

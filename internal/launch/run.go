@@ -1,9 +1,7 @@
 package launch
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"time"
@@ -13,7 +11,6 @@ import (
 	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/internal/plan"
 	"github.com/sbx-run/sbx/internal/reaper"
-	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
 )
 
@@ -28,7 +25,13 @@ type Result struct {
 	Copy    string // how the root was copied
 	Wall    time.Duration
 	LastErr []byte // the last that the program wrote to stderr, at most 4 KiB
-	// Sandbox is the directory that --keep kept.
+	// Lost is why something that the program wrote to 1 or 2 did not get where it
+	// was to go.
+	Lost [3]error
+	// Swallowed is how much of a standard input that the caller's shell reads as
+	// well was taken and not read by the program, in bytes.
+	Swallowed int
+	// Sandbox is the id of the sandbox that --keep kept.
 	Sandbox string
 
 	// Degraded says what could not be had after all, a sentence each.
@@ -48,6 +51,7 @@ type run struct {
 	held    *plan.Held
 	undo    undoStack
 	sandbox *rootfs.Sandbox
+	before  rootfs.SandboxState // of a kept sandbox, until this run
 	streams *streams
 	begun   *Beginning
 	init    *child
@@ -76,7 +80,10 @@ func Run(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Result,
 		again := Begin(p.HostNetwork)
 		defer again.Abandon()
 		p.Root.InMemory = false
-		return runOnce(p, held, again, account)
+		result, err = runOnce(p, held, again, account)
+	}
+	if dropErr := dropPlaces(held.Store, held.TakePlaces()); err == nil {
+		err = dropErr
 	}
 	return result, err
 }
@@ -84,7 +91,7 @@ func Run(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Result,
 func runOnce(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Result, error) {
 	// What is found out on the way goes into a copy: a second try begins anew.
 	own := *p
-	own.Mounts, own.Placeholders = slices.Clone(p.Mounts), slices.Clone(p.Placeholders)
+	own.Mounts = slices.Clone(p.Mounts)
 	r := &run{plan: &own, held: held, hurry: make(chan struct{}, 1), over: make(chan string, 1), account: account}
 	err := r.do(begun)
 	if undoErr := r.undo.run(); err == nil {
@@ -130,8 +137,9 @@ func (r *run) do(begun *Beginning) error {
 	if r.relay != nil {
 		err = errors.Join(err, r.relay.close())
 	}
-	err = errors.Join(err, r.streams.finish(signals.c, r.patience()))
+	r.result.Lost = r.streams.finish(signals.c, r.patience())
 	r.result.LastErr = r.streams.tap.Bytes()
+	r.result.Swallowed = r.streams.ahead.swallowed()
 	return err
 }
 
@@ -167,7 +175,7 @@ func (r *run) start(maps <-chan error) error {
 		err = r.release()
 	}
 	if err != nil {
-		r.begun.giveUp()
+		r.begun.giveUp(r.init)
 		r.init.close()
 	}
 	return err
@@ -196,15 +204,17 @@ func (r *run) prepare() error {
 // newSandbox makes the sandbox's directory in the store, unless everything that
 // it would hold stays in memory and there is nothing to remember either.
 func (r *run) newSandbox() error {
-	if r.plan.Root.InMemory && len(r.plan.Placeholders) == 0 && !r.plan.Cgroup.Use {
+	if r.plan.Root.InMemory && !r.plan.Cgroup.Use && r.plan.Name == "" {
 		return nil
 	}
-	var err error
-	r.sandbox, err = r.held.Store.NewSandbox(rootfs.SandboxState{
-		Owner: r.plan.Identity.Ownership(), Image: r.plan.Image.Name, Key: r.plan.Image.Key,
-		Keep: r.plan.Root.Keep,
-	})
+	state, err := record(r.plan)
 	if err != nil {
+		return err
+	}
+	if r.plan.Root.Again {
+		return r.enterSandbox(state)
+	}
+	if r.sandbox, err = r.held.Store.NewSandbox(state); err != nil {
 		return err
 	}
 	r.plan.Place(r.sandbox.State.ID, r.sandbox.Path)
@@ -216,50 +226,14 @@ func (r *run) newSandbox() error {
 // all went well. Where pid 1 was killed, files of other ids are in the way, and
 // a worker with the same id map removes them.
 func (r *run) discardSandbox() error {
-	if r.plan.Root.Keep && r.result.Sandbox != "" {
-		return r.sandbox.Close()
+	if r.result.Sandbox != "" || r.plan.Root.Again {
+		return r.keepAtRest()
 	}
 	left, err := r.sandbox.Discard()
 	if left != nil {
-		return errors.Join(err, r.emptyTrash(*left))
+		return errors.Join(err, EmptyTrash(r.plan.Identity, r.held.Store, *left))
 	}
 	return err
-}
-
-func (r *run) emptyTrash(left rootfs.Leftover) error {
-	return runWorker(r.plan.Identity, plan.Job{EmptyTrash: &plan.TrashJob{Store: r.held.Store.Path(), Names: []string{left.Trash}}}, nil)
-}
-
-// place makes the placeholders in --rw trees, and writes down which, for the
-// run that clears up if this one is killed.
-func (r *run) place() error {
-	if len(r.plan.Writable) > 0 {
-		if err := r.held.Store.AddShared(r.plan.Writable...); err != nil {
-			return err
-		}
-	}
-	if len(r.plan.Placeholders) == 0 {
-		return nil
-	}
-	var made []mounts.Placeholder
-	for _, ph := range r.plan.Placeholders {
-		ph, err := ph.Create()
-		if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.EROFS) {
-			continue // the caller cannot make it, so neither can the program
-		}
-		if err != nil {
-			return err
-		}
-		r.undo.push(ph.Remove)
-		made = append(made, ph)
-		r.plan.Mounts = append(r.plan.Mounts, ph.Mount())
-	}
-	r.plan.Placeholders = made
-	var err error
-	if r.sandbox.State.Extra, err = json.Marshal(r.plan.Placeholders); err != nil {
-		return fmt.Errorf("encode the placeholders: %w", err)
-	}
-	return r.sandbox.Save()
 }
 
 // release gives pid 1 the plan and what goes with it.

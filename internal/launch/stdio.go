@@ -2,7 +2,6 @@ package launch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -11,15 +10,19 @@ import (
 
 	"github.com/sbx-run/sbx/internal/console"
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/userns"
 )
 
 // streams are the payload's descriptors 0, 1 and 2, and what runs between them
 // and the caller's.
 //
 //	a terminal (-t, or 0 and 1 are one)   the payload gets a pty; the caller's never
-//	a pipe, a socket, /dev/null           handed over: nothing to gain by opening it again
+//	a socket, /dev/null                   handed over: nothing to gain by opening it again
+//	a pipe                                handed over, for reading or for writing only
 //	a regular file, a device              through a pipe: /proc/self/fd/0 could be opened
 //	                                      again, for writing, on the host's mount (SECURITY B2)
+//	a pipe as input of one who can        through a pipe, for the same reason: a shell that reads
+//	write it: who has the caller's uid    its commands from there would obey the program
 //	stderr                                through a pipe, to know what the last words were
 type streams struct {
 	files  [3]*os.File
@@ -29,11 +32,24 @@ type streams struct {
 	// relays, from the payload, are started once pid 1 has its copies of files,
 	// feed, towards it, once it runs.
 	feed   func(ctx context.Context) error
-	relays []func(ctx context.Context) error
+	relays []relay
 	ends   []*os.File // the payload's ends of our pipes
-	errs   chan error
+	ahead  *readAhead // nil when it does not matter what was read ahead
+	ended  chan relayEnd
 	cancel context.CancelFunc
 	flow   func() // starts feed
+}
+
+// relay passes on what the payload writes to one of its descriptors.
+type relay struct {
+	fd  int
+	run func(ctx context.Context) error
+}
+
+// relayEnd is how a relay has ended.
+type relayEnd struct {
+	fd  int
+	err error
 }
 
 // drainTime is how long the last output may take to get where it goes, once
@@ -59,7 +75,8 @@ func (s *streams) input(p *plan.Plan, in plan.Stream) error {
 	switch {
 	case !p.Process.Stdin || in.Kind == plan.StreamClosed:
 		return nil
-	case handedOver(in.Kind):
+	case in.Kind == plan.StreamPipe && p.Identity.Mode == userns.NoMap && readOnly(os.Stdin) && openUp(os.Stdin, mayRead),
+		handedOver(in.Kind) && in.Kind != plan.StreamPipe:
 		s.files[0] = os.Stdin
 		return nil
 	}
@@ -70,7 +87,8 @@ func (s *streams) input(p *plan.Plan, in plan.Stream) error {
 	s.files[0] = r
 	s.ends = append(s.ends, r)
 	s.feed = func(ctx context.Context) error { return console.PumpIn(ctx, take(w), 0) }
-	return nil
+	s.ahead, err = newReadAhead(in.Kind, r)
+	return err
 }
 
 func (s *streams) outputs(kinds [3]plan.Stream) error {
@@ -83,9 +101,8 @@ func (s *streams) outputs(kinds [3]plan.Stream) error {
 	case kinds[1] == kinds[2] && kinds[1].Ino != 0:
 		// One pipe for both keeps the order of `>log 2>&1`.
 		s.files[1] = s.files[2]
-	case handedOver(kinds[1].Kind):
+	case handedOver(kinds[1].Kind) && (kinds[1].Kind != plan.StreamPipe || openUp(os.Stdout, mayWrite)):
 		s.files[1] = os.Stdout
-		openUp(os.Stdout, kinds[1].Kind)
 	default:
 		return s.output(1, kinds[1].Kind, console.PumpOptions{})
 	}
@@ -103,14 +120,14 @@ func (s *streams) output(fd int, kind string, o console.PumpOptions) error {
 	if kind == plan.StreamTTY {
 		o.Filter = &console.Filter{Raw: s.rawTTY}
 	}
-	s.relays = append(s.relays, func(ctx context.Context) error {
+	s.relays = append(s.relays, relay{fd, func(ctx context.Context) error {
 		// A pump closes what it is given, and sbx may have a last word to say.
 		dst, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
 		if err != nil {
 			return fmt.Errorf("duplicate descriptor %d: %w", fd, err)
 		}
 		return console.PumpOut(ctx, dst, take(r), o)
-	})
+	}})
 	return nil
 }
 
@@ -128,13 +145,25 @@ func handedOver(kind string) bool {
 	return kind == plan.StreamPipe || kind == plan.StreamSocket || kind == plan.StreamNull
 }
 
+const mayRead, mayWrite = 0o444, 0o222
+
 // openUp lets the payload open its own standard streams by name (`echo x >
 // /dev/stderr`): another uid may only do so when the pipe's mode says it. The
-// pipe has no name, so this opens it to nobody else.
-func openUp(f *os.File, kind string) {
-	if kind == plan.StreamPipe {
-		_ = unix.Fchmod(int(f.Fd()), 0o666)
+// pipe has no name, so this opens it to nobody else. It reports whether the
+// pipe is the caller's own, so that he may.
+func openUp(f *os.File, bits uint32) bool {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil {
+		return false
 	}
+	return st.Mode&bits == bits || unix.Fchmod(int(f.Fd()), st.Mode&0o777|bits) == nil
+}
+
+// readOnly tells whether a pipe is one that a stranger cannot write: another
+// sbx may have opened it up for the program that writes into it.
+func readOnly(f *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&0o022 == 0
 }
 
 func (s *streams) pipe() (r, w *os.File, err error) {
@@ -143,7 +172,7 @@ func (s *streams) pipe() (r, w *os.File, err error) {
 		return nil, nil, fmt.Errorf("make a pipe: %w", err)
 	}
 	r, w = os.NewFile(uintptr(fds[0]), "pipe"), os.NewFile(uintptr(fds[1]), "pipe")
-	openUp(w, plan.StreamPipe)
+	openUp(w, mayRead|mayWrite)
 	return r, w, nil
 }
 
@@ -154,11 +183,17 @@ func (s *streams) started() {
 	}
 	var ctx context.Context
 	ctx, s.cancel = context.WithCancel(context.Background())
-	s.errs = make(chan error, len(s.relays))
+	s.ended = make(chan relayEnd, len(s.relays))
 	// Its error is the program's to notice: the input ends.
-	s.flow = func() { go func() { _ = s.feed(ctx) }() }
+	s.flow = func() {
+		s.ahead.begin()
+		go func() {
+			_ = s.feed(ctx)
+			s.ahead.end()
+		}()
+	}
 	for _, relay := range s.relays {
-		go func() { s.errs <- relay(ctx) }()
+		go func() { s.ended <- relayEnd{relay.fd, relay.run(ctx)} }()
 	}
 }
 
@@ -173,18 +208,18 @@ func (s *streams) feedProgram() {
 // finish waits for the last output, for as long as limit says, 0 for ever: a
 // reader that takes its time (`sbx run make 2>&1 | less`) gets everything, as he
 // would without sbx. A signal ends the wait. Standard input may have more to say
-// to nobody: it is not waited for.
-func (s *streams) finish(signals <-chan os.Signal, limit time.Duration) error {
+// to nobody: it is not waited for. What could not be passed on is told by
+// descriptor.
+func (s *streams) finish(signals <-chan os.Signal, limit time.Duration) (lost [3]error) {
 	defer s.cancel()
 	var late <-chan time.Time
 	if limit > 0 {
 		late = time.After(limit)
 	}
-	var errs error
 	for left := len(s.relays); left > 0; {
 		select {
-		case err := <-s.errs:
-			errs = errors.Join(errs, err)
+		case end := <-s.ended:
+			lost[end.fd] = end.err
 			left--
 		case <-late:
 			s.cancel()
@@ -194,7 +229,9 @@ func (s *streams) finish(signals <-chan os.Signal, limit time.Duration) error {
 			}
 		}
 	}
-	return errs
+	s.cancel()
+	s.ahead.settle()
+	return lost
 }
 
 // ends tells the signals that mean to end a program.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/userns"
 )
 
 // Which of the caller's descriptors the program gets itself, and which are
@@ -94,7 +95,7 @@ func TestWhatIsHandedOver(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := &plan.Plan{Process: plan.Process{Stdin: true}}
+			p := &plan.Plan{Process: plan.Process{Stdin: true}, Identity: plan.Identity{Mode: userns.NoMap}}
 			if c.change != nil {
 				c.change(&p.Process)
 			}
@@ -114,6 +115,46 @@ func TestWhatIsHandedOver(t *testing.T) {
 				t.Errorf("%d relays, input relayed: %t", len(s.relays), s.feed != nil)
 			}
 		})
+	}
+}
+
+// A pipe on standard input goes to the program itself only when it cannot open it
+// again for writing.
+func TestInputPipe(t *testing.T) {
+	for _, c := range []struct {
+		mode    userns.Mode
+		bits    uint32
+		own     bool
+		becomes uint32
+	}{
+		{userns.NoMap, 0o600, true, 0o644},
+		{userns.NoMap, 0o622, false, 0o622}, // another sbx writes into it
+		{userns.KeepID, 0o600, false, 0o600},
+		{userns.Single, 0o600, false, 0o600},
+	} {
+		r, w, err := os.Pipe()
+		if err == nil {
+			err = r.Chmod(os.FileMode(c.bits))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := os.Stdin
+		os.Stdin = r
+		p := &plan.Plan{Process: plan.Process{Stdin: true}, Identity: plan.Identity{Mode: c.mode}}
+		s, err := openStreams(p, [3]plan.Stream{{Kind: plan.StreamPipe, Ino: 1}, {Kind: plan.StreamNull, Ino: 2}, {Kind: plan.StreamNull, Ino: 2}})
+		os.Stdin = old
+		if err != nil {
+			t.Fatal(err)
+		}
+		st, err := r.Stat()
+		if own := s.files[0] == r; own != c.own || err != nil || uint32(st.Mode().Perm()) != c.becomes {
+			t.Errorf("%+v: own %t, mode %v, %v", c, own, st.Mode(), err)
+		}
+		closeAll(s)
+		s.close()
+		r.Close()
+		w.Close()
 	}
 }
 
@@ -172,16 +213,16 @@ func TestOwnPipes(t *testing.T) {
 
 // running is streams with a relay that is stuck until its context ends.
 func running() *streams {
-	s := &streams{relays: []func(context.Context) error{func(ctx context.Context) error {
+	s := &streams{relays: []relay{{1, func(ctx context.Context) error {
 		<-ctx.Done()
 		return errors.New("cut short")
-	}}}
+	}}}}
 	s.started()
 	return s
 }
 
 func TestFinishEndsAtTheLimit(t *testing.T) {
-	if err := running().finish(nil, time.Millisecond); err == nil {
+	if lost := running().finish(nil, time.Millisecond); lost[1] == nil {
 		t.Error("the relay was not ended")
 	}
 }
@@ -190,7 +231,7 @@ func TestFinishEndsAtASignal(t *testing.T) {
 	signals := make(chan os.Signal, 3)
 	signals <- unix.SIGWINCH // means nothing here
 	signals <- unix.SIGTERM
-	if err := running().finish(signals, 0); err == nil {
+	if lost := running().finish(signals, 0); lost[1] == nil {
 		t.Error("the relay was not ended")
 	}
 	if len(signals) != 0 {
@@ -201,25 +242,25 @@ func TestFinishEndsAtASignal(t *testing.T) {
 // A reader who takes his time gets everything.
 func TestFinishWaits(t *testing.T) {
 	release := make(chan struct{})
-	s := &streams{relays: []func(context.Context) error{func(ctx context.Context) error {
+	s := &streams{relays: []relay{{2, func(ctx context.Context) error {
 		select {
 		case <-release:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-	}}}
+	}}}}
 	s.started()
-	ended := make(chan error, 1)
+	ended := make(chan [3]error, 1)
 	go func() { ended <- s.finish(nil, 0) }()
 	select {
-	case err := <-ended:
-		t.Fatalf("it did not wait: %v", err)
+	case lost := <-ended:
+		t.Fatalf("it did not wait: %v", lost)
 	case <-time.After(20 * time.Millisecond):
 	}
 	close(release)
-	if err := <-ended; err != nil {
-		t.Error(err)
+	if lost := <-ended; lost != [3]error{} {
+		t.Error(lost)
 	}
 }
 

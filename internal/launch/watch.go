@@ -125,8 +125,9 @@ func (r *run) started(out outcome) error {
 		return stageError(r.plan, out.err)
 	}
 	r.result.SHA256, r.result.Copy = out.payload.SHA256, out.payload.Copied
-	if r.plan.Root.Keep {
-		r.result.Sandbox = r.plan.Root.Sandbox
+	if err := r.keep(); err != nil {
+		r.init.kill()
+		return err
 	}
 	r.running = true
 	r.order(reaper.Reap, out.payload.Pid)
@@ -139,6 +140,12 @@ func (r *run) started(out outcome) error {
 
 // handle acts on one message; done when there will be no further one.
 func (r *run) handle(m incoming) (done bool, err error) {
+	if m.err != nil && !r.running {
+		// It may have failed by itself, and then it knows better why.
+		if out, told := r.begun.result(); told && out.err != nil {
+			return true, r.started(out)
+		}
+	}
 	if m.err != nil {
 		if r.result.TimedOut || r.result.Killed || r.result.Over != "" {
 			r.result.Signal = unix.SIGKILL

@@ -13,17 +13,39 @@ import (
 
 	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/internal/plan"
-	"github.com/sbx-run/sbx/mounts"
+	"github.com/sbx-run/sbx/internal/reaper"
 	"github.com/sbx-run/sbx/rootfs"
 )
 
 // runWorker does a job of the store's inside the id map: files of the caller's
 // subordinate ids can be made and removed only there.
 func runWorker(id plan.Identity, job plan.Job, progress func(rootfs.Progress)) error {
+	return workerRun{id: id, job: job, handle: func(rep plan.Report) error {
+		if rep.Progress != nil && progress != nil {
+			progress(*rep.Progress)
+		}
+		return nil
+	}}.do()
+}
+
+// workerRun is one job of a worker.
+type workerRun struct {
+	id  plan.Identity
+	job plan.Job
+	// files go to the worker with the word that the id maps are written.
+	files []*os.File
+	// handle, which may be nil, gets every report that is no error. After an
+	// error of its own the worker is killed.
+	handle func(plan.Report) error
+	// result, which may be nil, gets the descriptors that a ViewJob yields.
+	result func(fds []int)
+}
+
+func (w workerRun) do() error {
 	// The worker's parent-death signal comes when this thread ends.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	text, err := json.Marshal(job)
+	text, err := json.Marshal(w.job)
 	if err != nil {
 		return fmt.Errorf("encode the job: %w", err)
 	}
@@ -37,29 +59,38 @@ func runWorker(id plan.Identity, job plan.Job, progress func(rootfs.Progress)) e
 		return fmt.Errorf("open /dev/null: %w", err)
 	}
 	defer null.Close()
-	r, w, err := os.Pipe()
+	r, out, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("make a pipe: %w", err)
 	}
 	defer r.Close()
-	c, err := newChild(plan.WorkerName, unix.CLONE_NEWNS|unix.CLONE_NEWIPC|unix.CLONE_NEWNET, [3]*os.File{null, null, os.Stderr}, data, w)
-	w.Close()
+	c, err := newChild(plan.WorkerName, unix.CLONE_NEWNS|unix.CLONE_NEWIPC|unix.CLONE_NEWNET, [3]*os.File{null, null, os.Stderr}, data, out)
+	out.Close()
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	if err = c.writeMaps(id); err == nil {
-		err = c.release()
+	if err = c.writeMaps(w.id); err == nil {
+		err = c.release(w.files...)
+	}
+	if err == nil {
+		err = follow(json.NewDecoder(r), w.handle)
+	}
+	if err == nil && w.result != nil {
+		var m reaper.Packet
+		var fds []int
+		if m, fds, err = c.conn.Receive(); err == nil && m.Op == reaper.View {
+			w.result(fds)
+		}
 	}
 	if err != nil {
 		c.kill()
-		return err
 	}
-	return follow(json.NewDecoder(r), progress)
+	return err
 }
 
-// follow reads the worker's report: progress, and at last the result.
-func follow(in *json.Decoder, progress func(rootfs.Progress)) error {
+// follow reads the worker's reports: those on the way, and at last the result.
+func follow(in *json.Decoder, handle func(plan.Report) error) error {
 	for {
 		var rep plan.Report
 		if err := in.Decode(&rep); err != nil {
@@ -68,13 +99,16 @@ func follow(in *json.Decoder, progress func(rootfs.Progress)) error {
 			}
 			return fmt.Errorf("read the helper process's report: %w", err)
 		}
-		switch {
-		case rep.Progress != nil:
-			if progress != nil {
-				progress(*rep.Progress)
+		if err := rep.Err(); err != nil {
+			return err
+		}
+		if handle != nil {
+			if err := handle(rep); err != nil {
+				return err
 			}
-		default:
-			return rep.Err()
+		}
+		if rep.Last() {
+			return nil
 		}
 	}
 }
@@ -86,7 +120,7 @@ func BuildImage(id plan.Identity, req rootfs.ImageRequest, progress func(rootfs.
 	if (errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)) && remote(req.Store) {
 		return fmt.Errorf("%w; the store is on a network file system, whose server takes no files of your subordinate ids: set XDG_DATA_HOME to a directory on a local disk", err)
 	}
-	return err
+	return withSpaceAdvice(err, req.Store)
 }
 
 // remote tells whether a path is on a file system where a server decides who
@@ -104,24 +138,24 @@ func remote(path string) bool {
 	return false
 }
 
+// EmptyTrash deletes what only the id map may delete.
+func EmptyTrash(id plan.Identity, store *rootfs.Store, left rootfs.Leftover) error {
+	return runWorker(id, plan.Job{EmptyTrash: &plan.TrashJob{Store: store.Path(), Names: []string{left.Trash}}}, nil)
+}
+
 // Collect removes what earlier runs that were killed left in the store.
 func Collect(store *rootfs.Store, id func(rootfs.Ownership) (plan.Identity, error)) error {
-	left, err := store.Collect(undoDead)
+	left, err := store.Collect(func(state rootfs.SandboxState) error { return removeGroup(state.ID) })
+	err = errors.Join(err, store.CollectPlaces(removePlaceholder))
 	for _, l := range left {
 		identity, idErr := id(l.Owner)
 		if idErr != nil {
 			err = errors.Join(err, idErr)
 			continue
 		}
-		job := plan.Job{EmptyTrash: &plan.TrashJob{Store: store.Path(), Names: []string{l.Trash}}}
-		err = errors.Join(err, runWorker(identity, job, nil))
+		err = errors.Join(err, EmptyTrash(identity, store, l))
 	}
 	return err
-}
-
-// undoDead undoes what a run that was killed did outside of the store.
-func undoDead(state rootfs.SandboxState) error {
-	return errors.Join(removePlaceholders(state), removeGroup(state.ID))
 }
 
 // removeGroup ends what is left in the cgroup of a dead sandbox and removes it.
@@ -134,24 +168,4 @@ func removeGroup(id string) error {
 		_, err := cgroupv2.Collect(ctx, host.Places(), func(name string) bool { return name != id })
 		return err
 	})
-}
-
-// removePlaceholders undoes what a run that was killed did in a --rw tree: its
-// placeholders stand in the sandbox's state. One that is not what was made is
-// the user's and stays.
-func removePlaceholders(state rootfs.SandboxState) error {
-	if len(state.Extra) == 0 {
-		return nil
-	}
-	var list []mounts.Placeholder
-	if err := json.Unmarshal(state.Extra, &list); err != nil {
-		return fmt.Errorf("read what the sandbox %s left: %w", state.ID, err)
-	}
-	var errs error
-	for _, ph := range list {
-		if err := ph.Remove(); err != nil && !errors.Is(err, mounts.ErrChanged) && !errors.Is(err, unix.ENOENT) {
-			errs = errors.Join(errs, err)
-		}
-	}
-	return errs
 }

@@ -20,7 +20,7 @@ func Build(s Spec, f Facts) (*Plan, error) {
 		return nil, err
 	}
 	p := &Plan{
-		Store: f.Store, Image: f.Image, Hostname: hostname(s),
+		Name: s.Name, Store: f.Store, Image: f.Image, Hostname: hostname(s),
 		HostNetwork: s.Network == NetworkHost, CgroupNS: f.Kernel.CgroupNS,
 		Program: f.Program, Stdio: f.Stdio,
 	}
@@ -28,6 +28,14 @@ func Build(s Spec, f Facts) (*Plan, error) {
 	var err error
 	if p.Identity, p.User, err = identity(s, f); err != nil {
 		return nil, err
+	}
+	for _, check := range []func() error{
+		func() error { return checkConfig(s, f) },
+		func() error { return checkKeptOwner(f, p.Identity) },
+	} {
+		if err := check(); err != nil {
+			return nil, err
+		}
 	}
 	p.Root = root(s, f, p.Identity, p.User)
 	p.Private = private(f.Memory, s.Limits.Disk)
@@ -54,13 +62,13 @@ func Build(s Spec, f Facts) (*Plan, error) {
 	if err := checkLayers(p.Layers, s); err != nil {
 		return nil, err
 	}
-	p.Warnings = append(p.Warnings, identityWarnings(f, p)...)
+	p.Warnings = append(append(p.Warnings, imageWarnings(f)...), identityWarnings(f, p)...)
 	return p, nil
 }
 
 // checkSpec holds the rules that concern the command line alone.
 func checkSpec(s Spec) error {
-	checks := []func(Spec) error{checkProgram, checkWords, checkHostname, checkWorkdir, checkTimeout}
+	checks := []func(Spec) error{checkProgram, checkWords, checkKept, checkHostname, checkWorkdir, checkTimeout}
 	for _, check := range checks {
 		if err := check(s); err != nil {
 			return err
@@ -70,8 +78,8 @@ func checkSpec(s Spec) error {
 }
 
 func checkProgram(s Spec) error {
-	if s.Program == "" {
-		return misuse("the program's name is empty")
+	if s.Program == "" && !s.HasEntrypoint && (isOwnImage(s.Image) || isPath(s.Image)) {
+		return misuse("name a program to run; see sbx run --help")
 	}
 	for _, arg := range append([]string{s.Program}, s.Args...) {
 		if strings.ContainsRune(arg, 0) {
@@ -177,12 +185,19 @@ func hostname(s Spec) string {
 // in this order, when the time has come: a kernel version says little about the
 // file system that the store lies on.
 func root(s Spec, f Facts, id Identity, payload User) Root {
+	if f.Kept != nil {
+		return Root{
+			Methods: []string{f.Kept.Copy}, Lower: f.Image.Tree, Sandbox: f.Kept.Path,
+			Keep: true, Again: true, Floor: freeFloor,
+		}
+	}
 	r := Root{
 		Lower: f.Image.Tree, Sandbox: path.Join(f.Store, "sandboxes", "ID"),
 		ReadOnly: s.ReadOnly, Keep: s.Keep, Bounded: s.Limits.Disk > 0,
 	}
 	auto := s.Copy == "" || s.Copy == CopyAuto
-	r.InMemory = r.ReadOnly || r.Bounded || auto && !f.Image.Foreign && !s.Keep && payload.UID != 0
+	ours := !f.Image.Foreign || f.Image.Owned
+	r.InMemory = r.ReadOnly || r.Bounded || auto && ours && !s.Keep && payload.UID != 0
 	if !r.InMemory {
 		r.Floor = freeFloor
 	}

@@ -35,7 +35,7 @@ func PassedOn(environ []string) map[string]string {
 }
 
 // environment builds the payload's, sorted by name. Values asked for win over
-// the sandbox's own, which win over the caller's.
+// the image's, which win over the sandbox's own, and those over the caller's.
 func environment(f Facts, s Spec, user User, tty bool) []string {
 	env := maps.Clone(f.Environ)
 	if env == nil {
@@ -59,7 +59,7 @@ func environment(f Facts, s Spec, user User, tty bool) []string {
 	if tty && env["TERM"] == "" {
 		env["TERM"] = "xterm"
 	}
-	for _, kv := range f.AskedEnv {
+	for _, kv := range append(imageEnv(f.Config), f.AskedEnv...) {
 		name, value, _ := strings.Cut(kv, "=")
 		env[name] = value
 	}

@@ -27,6 +27,18 @@ type Facts struct {
 
 	Environ  map[string]string `json:"environ,omitempty"`  // of the caller's, what is passed on
 	AskedEnv []string          `json:"askedEnv,omitempty"` // -e and --env-file, resolved
+	// Kept is the sandbox of --in; Image is then what it was made from.
+	Kept *KeptFact `json:"kept,omitempty"`
+	// Config is what an imported image says about how it is to be run; nil for
+	// all other images, and for those that say nothing.
+	Config *rootfs.ImageConfig `json:"config,omitempty"`
+	// Filled are those of the directories /tmp, /var/tmp, /run and the user's
+	// home that stay as an imported image has them: not empty, or the same
+	// directory as another one of them.
+	Filled []string `json:"filled,omitempty"`
+	// NoWorkdir tells that an imported image lacks the working directory.
+	NoWorkdir bool `json:"noWorkdir,omitempty"`
+
 	// Passwd and Group are the image's own, at most 1 MiB each.
 	Passwd []byte `json:"passwd,omitempty"`
 	Group  []byte `json:"group,omitempty"`
@@ -85,6 +97,12 @@ type Image struct {
 	Binds []mounts.Mount `json:"binds,omitempty"`
 	// Foreign marks a tree that sbx did not make: as hostile as the program.
 	Foreign bool `json:"foreign,omitempty"`
+	// Imported marks a foreign tree that the store keeps under a name or id;
+	// Digest is what it is.
+	Imported bool   `json:"imported,omitempty"`
+	Digest   string `json:"digest,omitempty"`
+	// Owned tells that an imported tree belongs to the ids of this run.
+	Owned bool `json:"owned,omitempty"`
 	// OwnerUID is the host uid that the root of a foreign tree belongs to.
 	OwnerUID uint32 `json:"ownerUID,omitempty"`
 	// Shell is the best shell in it, empty for none or unknown.
@@ -117,6 +135,10 @@ type Shared struct {
 	Dev       uint64 `json:"dev"`
 	Ino       uint64 `json:"ino"`
 	Directory bool   `json:"directory"`
+	// Home and Store: it is, or holds, the caller's home; it holds the store or
+	// lies in it. By inode, so also where its path does not say so.
+	Home  bool `json:"home,omitempty"`
+	Store bool `json:"store,omitempty"`
 	// Guard are the mounts that keep files read-only that the host executes.
 	Guard []mounts.Mount `json:"guard,omitempty"`
 	// Placeholders are made on the host before and taken away after the run.

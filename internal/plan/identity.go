@@ -41,7 +41,9 @@ func identity(s Spec, f Facts) (Identity, User, error) {
 func chooseMode(s Spec, f Facts) (Identity, error) {
 	id := Identity{Mode: s.Userns, Helpers: f.Helpers, SetGroups: true}
 	reason := noRange(f)
-	if s.Userns == "" || s.Userns == "auto" {
+	if f.Kept != nil && f.Kept.Owner.Single && f.Caller.UID != 0 && (s.Userns == "" || s.Userns == "auto") {
+		id.Mode, id.Why = userns.Single, "the sandbox was made so"
+	} else if s.Userns == "" || s.Userns == "auto" {
 		id.Mode, id.Why = bestMode(s, f, reason)
 	} else if reason != "" && s.Userns != userns.Single {
 		return id, misuse("--userns=%s: %s; `sbx doctor --admin` prints what to ask the administrator for", s.Userns, reason)
@@ -117,16 +119,26 @@ func IdentityOf(owner rootfs.Ownership, helpers userns.Helpers, isRoot bool) Ide
 	return id
 }
 
-// payloadUser is -u, else the caller's own number where that is the point of
-// the mode, else sbx (1000).
+// payloadUser is -u, else what an imported image says, else the caller's own
+// number where that is the point of the mode, else root for an image that has a
+// configuration, as in docker, and sbx (1000) for all others.
 func payloadUser(s Spec, f Facts, mode userns.Mode) (User, error) {
+	fromImage := ""
+	if f.Config != nil {
+		fromImage = f.Config.User
+	}
 	switch {
 	case s.User != "":
 		return parseUser(s.User, f.Passwd, f.Group)
+	case fromImage != "":
+		return userFrom(fmt.Sprintf("the image's User %q", fromImage), fromImage, f.Passwd, f.Group)
 	case mode == userns.KeepID && f.Caller.UID != 0:
 		u := User{Name: defaultUser, UID: f.Caller.UID, GID: f.Caller.GID, Home: defaultHome}
 		u.Listed = u.UID == defaultUID && u.GID == defaultUID && !f.Image.Foreign
 		return u, nil
+	case f.Config != nil:
+		// docker's default, which the files of an image are made for.
+		return userFrom("the image's root", "0", f.Passwd, f.Group)
 	default:
 		u := User{Name: defaultUser, UID: defaultUID, GID: defaultUID, Home: defaultHome}
 		u.Listed = !f.Image.Foreign || entry(f.Passwd, 2, "1000") != nil

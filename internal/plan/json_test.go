@@ -20,6 +20,35 @@ func TestJSONRoundTrip(t *testing.T) {
 	}
 }
 
+// fill gives every field of v a value that is not its zero, so that one that is
+// forgotten shows.
+func fill(v reflect.Value, n *int) {
+	*n++
+	switch v.Kind() {
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		v.SetInt(int64(-*n % 100))
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		v.SetUint(uint64(*n % 100))
+	case reflect.String:
+		v.SetString(string(rune('a' + *n%26)))
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 2, 2))
+		for i := range v.Len() {
+			fill(v.Index(i), n)
+		}
+	case reflect.Array:
+		for i := range v.Len() {
+			fill(v.Index(i), n)
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i), n)
+		}
+	}
+}
+
 // fillStruct is fill for structs that hold maps, which are filled already.
 func fillStruct(v reflect.Value, n *int) {
 	for i := range v.NumField() {

@@ -24,12 +24,29 @@ type Held struct {
 	Store   *rootfs.Store
 	Image   *rootfs.Image // nil for a directory of the user's, and when Hold was not asked for
 	Program *rootfs.Program
+	Sandbox *rootfs.Sandbox // of --in
+
+	// places are what other runs made in the --rw trees: it protects this run
+	// as well, and must stay as long.
+	places []*rootfs.Place
+}
+
+// TakePlaces hands over what other runs made in the --rw trees: the caller is to
+// take it away when he is the last who holds it.
+func (h *Held) TakePlaces() []*rootfs.Place {
+	places := h.places
+	h.places = nil
+	return places
 }
 
 // Close lets go of them.
 func (h *Held) Close() {
+	rootfs.Release(h.TakePlaces())
 	if h.Program != nil {
 		_ = h.Program.Close()
+	}
+	if h.Sandbox != nil {
+		_ = h.Sandbox.Close()
 	}
 	if h.Image != nil {
 		_ = h.Image.Close()
@@ -49,9 +66,12 @@ const maxIdentityFile = 1 << 20
 // An image that has to be made first is a fact (Image.Build); look again when
 // it has been made.
 func Look(ctx context.Context, s Spec, hold bool) (Facts, *Held, error) {
-	l := &look{ctx: ctx, spec: s, hold: hold, held: &Held{}}
+	return (&look{ctx: ctx, spec: s, hold: hold, held: &Held{}}).run()
+}
+
+func (l *look) run() (Facts, *Held, error) {
 	// A wrong word is refused before anything is looked at, let alone made.
-	if err := checkSpec(s); err != nil {
+	if err := checkSpec(l.spec); err != nil {
 		return l.facts, l.held, err
 	}
 	err := l.all()
@@ -73,11 +93,12 @@ type look struct {
 	held  *Held
 	host  *rootfs.Root
 	tree  *rootfs.Root // the image's, nil while it is not built
+	kept  *KeptRoot    // of --in, else nil
 }
 
 func (l *look) all() error {
 	steps := []func() error{
-		l.caller, l.kernel, l.streams, l.environment, l.store, l.shares, l.copies, l.image, l.program,
+		l.caller, l.kernel, l.streams, l.environment, l.store, l.shares, l.copies, l.image, l.program, l.filled,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -46,13 +47,14 @@ func (l *look) image() error {
 		name = ImageBase
 	}
 	switch {
-	case name == ImageBase || name == ImageHost || name == ImageScratch:
+	case l.kept != nil:
+		err = l.keptImage()
+	case isOwnImage(name):
 		err = l.ownImage(name)
-	case strings.Contains(name, "/") || name == "." || name == "..":
+	case isPath(name):
 		err = l.dirImage(name)
 	default:
-		err = misuse("--image %s: the images are %s, %s and %s; for a directory write a path with a slash, as in ./%s",
-			name, ImageBase, ImageHost, ImageScratch, name)
+		err = l.namedImage(name)
 	}
 	if err != nil {
 		return err
@@ -88,16 +90,25 @@ func (l *look) ownImage(name string) error {
 		return err
 	}
 	img := Image{Name: name, Key: info.Key, Tree: path.Join(l.facts.Store, "images", name, info.Key, "tree"), Shell: info.Shell}
-	for _, dir := range info.Binds {
-		src, err := mounts.Resolve(dir)
-		if err != nil {
-			return fmt.Errorf("look at %s for the image %s: %w", dir, name, err)
-		}
-		img.Binds = append(img.Binds, src.Bind(dir, true))
+	if img.Binds, err = imageBinds(name, info.Binds); err != nil {
+		return err
 	}
 	l.facts.Image = img
 	l.tree, err = rootfs.OpenRoot(img.Tree)
 	return err
+}
+
+// imageBinds are the host's directories that an image shows.
+func imageBinds(name string, dirs []string) ([]mounts.Mount, error) {
+	var binds []mounts.Mount
+	for _, dir := range dirs {
+		src, err := mounts.Resolve(dir)
+		if err != nil {
+			return nil, fmt.Errorf("look at %s for the image %s: %w", dir, name, err)
+		}
+		binds = append(binds, src.Bind(dir, true))
+	}
+	return binds, nil
 }
 
 // ImageRequest is what has to be asked of the store for an image of sbx's own.
@@ -147,12 +158,7 @@ func (l *look) dirImage(dir string) error {
 		return fmt.Errorf("look at %s: %w", dir, err)
 	}
 	l.facts.Image = Image{Name: resolved, Tree: resolved, Foreign: true, OwnerUID: st.Uid}
-	for _, shell := range []string{"/bin/bash", "/bin/sh"} {
-		if _, err := l.tree.Stat(shell); err == nil {
-			l.facts.Image.Shell = shell
-			break
-		}
-	}
+	l.facts.Image.Shell = l.shell()
 	return nil
 }
 
@@ -167,11 +173,10 @@ func (l *look) imageUsers() error {
 		name string
 		into *[]byte
 	}{{"/etc/passwd", &l.facts.Passwd}, {"/etc/group", &l.facts.Group}} {
-		data, err := l.tree.ReadFile(file.name, maxIdentityFile)
-		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENOTDIR) {
-			return misuse("read %s of the image: %v", file.name, err)
+		var err error
+		if *file.into, err = l.userFile(file.name); err != nil {
+			return err
 		}
-		*file.into = data
 	}
 	return nil
 }
@@ -193,8 +198,22 @@ func (l *look) view() rootfs.View {
 //	name          looked up in PATH inside
 //	/abs/path     the image's, or a share's, when it is there; else the host's, copied in
 //	./rel, a/b    the host's, copied in
+//
+// That holds for what the user wrote as PROGRAM; an image's own Entrypoint and
+// Cmd, and --entrypoint, are of the image only.
 func (l *look) program() error {
-	name := l.spec.Program
+	argv, own, err := command(l.spec, l.facts.Config)
+	if err != nil {
+		return err
+	}
+	name := argv[0]
+	if !own {
+		l.facts.Program = Program{Inside: name}
+		if strings.Contains(name, "/") && !path.IsAbs(name) {
+			l.facts.Program.Inside = workdir(l.spec, l.facts) + "/" + name
+		}
+		return nil
+	}
 	if !strings.Contains(name, "/") && name != "." && name != ".." {
 		l.facts.Program = Program{Inside: name}
 		return nil
@@ -245,10 +264,7 @@ func (l *look) isInside(name string) bool {
 // needs finds the libraries or the interpreter that the program asks for.
 func (l *look) needs(prog *rootfs.Program) error {
 	p := &l.facts.Program
-	dir := boxDir
-	if l.spec.Workdir != "" {
-		dir = path.Clean(l.spec.Workdir)
-	}
+	dir := workdir(l.spec, l.facts)
 	view := l.view()
 	if prog.Kind == rootfs.KindScript {
 		_, err := prog.ResolveInterp(view, l.host, rootfs.Surroundings{Dir: dir, Path: l.pathInside()})
@@ -263,8 +279,8 @@ func (l *look) needs(prog *rootfs.Program) error {
 }
 
 func (l *look) pathInside() string {
-	for i := len(l.facts.AskedEnv) - 1; i >= 0; i-- {
-		if value, ok := strings.CutPrefix(l.facts.AskedEnv[i], "PATH="); ok {
+	for _, kv := range slices.Backward(append(imageEnv(l.facts.Config), l.facts.AskedEnv...)) {
+		if value, ok := strings.CutPrefix(kv, "PATH="); ok {
 			return value
 		}
 	}

@@ -41,6 +41,9 @@ func (l *look) share(sh Share, tainted []string) (Shared, error) {
 		}
 	}
 	shared.Target = filepath.Clean(shared.Target)
+	if sh.Write {
+		shared.Home, shared.Store = l.precious(shared)
+	}
 	for _, socket := range mounts.ReachedSockets(src.Path, mounts.PowerfulSockets(l.facts.Caller.Home)) {
 		shared.Notes = append(shared.Notes, fmt.Sprintf("%s %s shows %s: %s", sh.Flag(), sh.Source, socket.Path, socket.Reason))
 	}
@@ -52,6 +55,9 @@ func (l *look) share(sh Share, tainted []string) (Shared, error) {
 	if !sh.Write || !src.Directory || checkShare(shared, l.facts.Caller, l.facts.Store) != nil {
 		return shared, nil
 	}
+	if err := l.holdPlaces(src.Path); err != nil {
+		return Shared{}, err
+	}
 	guarded, err := mounts.Guard(src.Path, shared.Target)
 	if err != nil {
 		return Shared{}, err
@@ -62,6 +68,21 @@ func (l *look) share(sh Share, tainted []string) (Shared, error) {
 		shared.Notes = append(shared.Notes, guarded.Truncated)
 	}
 	return shared, nil
+}
+
+// holdPlaces keeps the placeholders of other runs in a tree where they are.
+func (l *look) holdPlaces(dir string) error {
+	if l.held.Store == nil || !l.hold {
+		return nil
+	}
+	list, err := l.held.Store.Places()
+	if err != nil {
+		return err
+	}
+	defer list.Close()
+	places, err := list.HoldBelow(dir)
+	l.held.places = append(l.held.places, places...)
+	return err
 }
 
 // copies looks at every --copy-in.

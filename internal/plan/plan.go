@@ -10,6 +10,7 @@ import (
 // Plan is what will be done, in full. launch and initproc read nothing else.
 type Plan struct {
 	ID       string   `json:"id"`
+	Name     string   `json:"name,omitempty"` // the user's own, beside the id
 	Identity Identity `json:"identity"`
 	User     User     `json:"user"`
 	Hostname string   `json:"hostname"`
@@ -64,9 +65,13 @@ type Root struct {
 	Sandbox  string `json:"sandbox"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
 	Keep     bool   `json:"keep,omitempty"`
+	// Again says that the copy is there already, from an earlier run that was
+	// kept; Methods is how it was made. All of it may have been replaced by the
+	// program of that run.
+	Again bool `json:"again,omitempty"`
 	// InMemory lets what is written to the root go to the private tmpfs, which
 	// the kernel throws away by itself: always when the program can write next
-	// to nothing there, being an ordinary user in an image of sbx's own.
+	// to nothing there, being an ordinary user in an image of the store.
 	InMemory bool `json:"inMemory,omitempty"`
 	// Bounded says that InMemory was asked for: the size of the tmpfs bounds
 	// everything (--disk), and there is no other way.

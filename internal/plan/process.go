@@ -2,7 +2,6 @@ package plan
 
 import (
 	"bytes"
-	"path"
 
 	"golang.org/x/sys/unix"
 
@@ -54,10 +53,14 @@ func process(s Spec, f Facts, p *Plan) (Process, error) {
 	if err != nil {
 		return Process{}, err
 	}
+	argv, _, err := command(s, f.Config)
+	if err != nil {
+		return Process{}, err
+	}
 	tty := wantsTTY(s, f)
 	proc := Process{
-		Args: append([]string{s.Program}, s.Args...), Env: environment(f, s, p.User, tty),
-		Dir: boxDir, Rlimits: limits, Timeout: s.Timeout, TTY: tty, RawTTY: s.RawTTY,
+		Args: argv, Env: environment(f, s, p.User, tty),
+		Dir: workdir(s, f), Rlimits: limits, Timeout: s.Timeout, TTY: tty, RawTTY: s.RawTTY,
 		Stdin:   wantsStdin(s, f, tty),
 		Seccomp: Seccomp{Profile: s.Seccomp, OCI: f.SeccompFile},
 	}
@@ -71,9 +74,6 @@ func process(s Spec, f Facts, p *Plan) (Process, error) {
 	}
 	if !f.Kernel.Seccomp {
 		proc.Seccomp = Seccomp{Profile: "off"} // refused, unless --allow-degraded says so
-	}
-	if s.Workdir != "" {
-		proc.Dir = path.Clean(s.Workdir)
 	}
 	if p.User.UID == 0 {
 		// Only where the fake root is nobody outside: with a directory shared

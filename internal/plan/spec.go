@@ -10,11 +10,16 @@ import (
 // Spec is what the user asked for: the command line, parsed but not yet judged.
 // The zero value of a field means that its flag was not given.
 type Spec struct {
-	// Program is argv[0] as typed; Args are passed on untouched.
+	// Program is argv[0] as typed; Args are passed on untouched. Program is
+	// empty when an imported image is to say what is run.
 	Program string   `json:"program"`
 	Args    []string `json:"args,omitempty"`
+	// Entrypoint takes the place of the image's, and of its Cmd.
+	Entrypoint    []string `json:"entrypoint,omitempty"`
+	HasEntrypoint bool     `json:"hasEntrypoint,omitempty"`
 
-	// Image is base, host, scratch, or the path of a root tree.
+	// Image is base, host, scratch, the name or id of an imported image, or the
+	// path of a root tree.
 	Image string `json:"image,omitempty"`
 	// Copy is how the sandbox gets its own copy of the image: auto, overlay,
 	// reflink or full.
@@ -23,6 +28,10 @@ type Spec struct {
 	ReadOnly bool `json:"readOnly,omitempty"`
 	// Keep leaves the sandbox's copy, home and /box in the store afterwards.
 	Keep bool `json:"keep,omitempty"`
+	// Name is the user's own for the sandbox, beside its id.
+	Name string `json:"name,omitempty"`
+	// In is a kept sandbox, by id or name, to run in once more: no copy is made.
+	In string `json:"in,omitempty"`
 
 	Shares []Share     `json:"shares,omitempty"` // --ro, --rw
 	CopyIn []PathPair  `json:"copyIn,omitempty"` // --copy-in
@@ -86,7 +95,7 @@ type Misuse struct{ Reason string }
 
 func (e *Misuse) Error() string { return e.Reason }
 
-// Images that sbx knows by name; any other value with a slash is a directory.
+// Images that sbx makes itself.
 const (
 	ImageBase    = rootfs.ImageBase
 	ImageHost    = rootfs.ImageHost

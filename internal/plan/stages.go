@@ -78,7 +78,9 @@ func (p *Plan) hostStages(add addStage) {
 	if p.Image.Build {
 		add(OnHost, OpBuildImage, 0, "make the image %s from this host's files (first use, or the host has changed)", p.Image.Name)
 	}
-	if !p.Root.InMemory {
+	if p.Root.Again {
+		add(OnHost, OpSandbox, 0, "take hold of the kept sandbox %s", p.Root.Sandbox)
+	} else if !p.Root.InMemory {
 		add(OnHost, OpSandbox, 0, "make the sandbox's directory %s", p.Root.Sandbox)
 	}
 	for i, ph := range p.Placeholders {
@@ -165,6 +167,9 @@ func (p *Plan) rootText() string {
 	lower := p.Root.Lower
 	if lower == "" {
 		lower = "the image " + p.Image.Name
+	}
+	if p.Root.Again {
+		return "use the sandbox's copy as the root once more (" + strings.Join(p.Root.Methods, ", else ") + ")"
 	}
 	if p.Root.ReadOnly {
 		return "use " + lower + " itself as the root, read-only"

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"bytes"
+	"fmt"
 	"path"
 	"slices"
 
@@ -29,7 +31,7 @@ func table(s Spec, f Facts, p *Plan) ([]mounts.Mount, error) {
 		[]mounts.Mount{{Kind: mounts.Proc, Target: "/proc", Directory: true}},
 		mounts.ProcMasks(),
 		mounts.Dev(wantsTTY(s, f), root.UID, root.GID),
-		privateDirs(s, p),
+		privateDirs(s, f, p),
 		f.Image.Binds,
 		etcFiles(s, f, p),
 	)
@@ -37,7 +39,8 @@ func table(s Spec, f Facts, p *Plan) ([]mounts.Mount, error) {
 	own = slices.DeleteFunc(own, func(m mounts.Mount) bool {
 		return slices.ContainsFunc(asked, func(a mounts.Mount) bool { return a.Target == m.Target })
 	})
-	sorted, err := mounts.Sort(append(own, asked...))
+	all := append(own, asked...)
+	sorted, err := mounts.Sort(append(all, missingWorkdir(s, f, p, all)...))
 	if err != nil {
 		return nil, &Misuse{Reason: err.Error()}
 	}
@@ -55,7 +58,10 @@ func (p *Plan) SetupIDs() userns.Identity {
 
 // privateDirs are the directories every sandbox can write to. With --keep those
 // that a user would look for afterwards belong to the copy instead.
-func privateDirs(s Spec, p *Plan) []mounts.Mount {
+//
+// Where an imported image has something in such a directory, that is what the
+// program sees: its files are not hidden by an empty directory.
+func privateDirs(s Spec, f Facts, p *Plan) []mounts.Mount {
 	user := p.SetupIDs()
 	root := p.Identity.Layout.Root()
 	kept := mounts.Shared
@@ -71,7 +77,21 @@ func privateDirs(s Spec, p *Plan) []mounts.Mount {
 	if home := path.Clean(p.User.Home); under(home, "/home") && home != "/home" || home == "/root" {
 		dirs = append(dirs, mounts.Mount{Kind: kept, Target: home, Mode: 0o700, UID: user.UID, GID: user.GID, Directory: true})
 	}
+	dirs = slices.DeleteFunc(dirs, func(m mounts.Mount) bool { return slices.Contains(f.Filled, m.Target) })
 	return dirs
+}
+
+// missingWorkdir is the working directory of an imported image that lacks it,
+// which docker makes. Nothing is made in what is shared with the host.
+func missingWorkdir(s Spec, f Facts, p *Plan, others []mounts.Mount) []mounts.Mount {
+	dir := workdir(s, f)
+	shared := func(sh Shared) bool { return under(dir, sh.Target) }
+	taken := func(m mounts.Mount) bool { return m.Target == dir }
+	if !f.NoWorkdir || slices.ContainsFunc(f.Shares, shared) || slices.ContainsFunc(others, taken) {
+		return nil
+	}
+	root := p.Identity.Layout.Root()
+	return []mounts.Mount{{Kind: mounts.Dir, Target: dir, Mode: 0o755, UID: root.UID, GID: root.GID, Directory: true}}
 }
 
 // etcFiles stand over the image's own where the run differs from what the image
@@ -87,15 +107,31 @@ func etcFiles(s Spec, f Facts, p *Plan) []mounts.Mount {
 			file("/etc/hostname", []byte(p.Hostname+"\n")),
 			file("/etc/hosts", rootfs.Hosts(p.Hostname)))
 	}
-	if !p.User.Listed && !p.Image.Foreign {
+	switch {
+	case p.User.Listed, p.Image.Foreign && !p.Image.Imported:
+	case !p.Image.Imported, len(f.Passwd) == 0:
 		files = append(files,
 			file("/etc/passwd", rootfs.Passwd(p.User.UID, p.User.GID, p.Image.Shell)),
 			file("/etc/group", rootfs.Group(p.User.UID, p.User.GID)))
+	default:
+		files = append(files, file("/etc/passwd", withUser(f.Passwd, p.User, p.Image.Shell)))
 	}
 	if p.HostNetwork && len(f.ResolvConf) > 0 {
 		files = append(files, file("/etc/resolv.conf", f.ResolvConf))
 	}
 	return files
+}
+
+// withUser adds a line for the user to an image's passwd(5), which lacks it.
+func withUser(passwd []byte, u User, shell string) []byte {
+	if shell == "" {
+		shell = "/bin/sh"
+	}
+	passwd = bytes.TrimRight(passwd, "\n")
+	if len(passwd) > 0 {
+		passwd = append(passwd[:len(passwd):len(passwd)], '\n')
+	}
+	return fmt.Appendf(passwd, "%s:x:%d:%d:%s:%s:%s\n", u.Name, u.UID, u.GID, u.Name, u.Home, shell)
 }
 
 // askedMounts are --ro, --rw and --tmpfs.
@@ -140,11 +176,11 @@ func checkShare(sh Shared, c Caller, store string) error {
 	if sh.Resolved == "/" {
 		return misuse("--rw /: the whole host is never shared read-write; name the directory that the program is to change")
 	}
-	if c.Home != "" && under(path.Clean(c.Home), sh.Resolved) {
+	if sh.Home || c.Home != "" && under(path.Clean(c.Home), sh.Resolved) {
 		return misuse("--rw %s: your whole home is never shared read-write; name the directory that the program is to change", sh.Source)
 	}
 	// Later runs trust the images in it.
-	if store != "" && (under(store, sh.Resolved) || under(sh.Resolved, store)) {
+	if sh.Store || store != "" && (under(store, sh.Resolved) || under(sh.Resolved, store)) {
 		return misuse("--rw %s: sbx keeps the images and other sandboxes in %s, which no program may change", sh.Source, store)
 	}
 	return nil

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -85,6 +86,55 @@ func TestSharesThatGiveTooMuch(t *testing.T) {
 		if err := checkShare(share(path, "/x", false), caller, store); err != nil {
 			t.Errorf("--ro %s: %v", path, err)
 		}
+	}
+}
+
+// The home and the store are known by whatever name they are shared.
+func TestPrecious(t *testing.T) {
+	top := t.TempDir()
+	real := top + "/export/home/alice"
+	if err := os.MkdirAll(real+"/data/sbx/images", 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, link := range map[string]string{"export/home": "/home", real: "/me", "export": "/e"} {
+		if err := os.Symlink(name, top+link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := &look{facts: Facts{Caller: Caller{UID: 4294967294, Home: top + "/home/alice"}, Store: top + "/home/alice/data/sbx"}}
+	for path, want := range map[string][2]bool{
+		"": {true, true}, "/export": {true, true}, "/e/home": {true, true}, "/me": {true, true}, "/home/alice/": {true, true},
+		"/me/data": {false, true}, "/me/data/sbx": {false, true}, "/home/alice/data/sbx/images": {false, true},
+	} {
+		src, err := mounts.Resolve(top + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		home, store := l.precious(Shared{Resolved: src.Path, Dev: src.Dev, Ino: src.Ino})
+		if [2]bool{home, store} != want {
+			t.Errorf("%q: home %t, store %t, want %v", path, home, store, want)
+		}
+		sh := share("/elsewhere", "/x", true)
+		sh.Home, sh.Store = home, store
+		if err := checkShare(sh, Caller{}, ""); !IsMisuse(err) {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+	other := t.TempDir()
+	src, err := mounts.Resolve(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if home, store := l.precious(Shared{Resolved: src.Path, Dev: src.Dev, Ino: src.Ino}); home || store {
+		t.Errorf("%s: home %t, store %t", other, home, store)
+	}
+}
+
+// $HOME can be set to anything.
+func TestHomes(t *testing.T) {
+	list := homes(Caller{UID: 0, Home: "/tmp/x"})
+	if !slices.Equal(list, []string{"/tmp/x", "/root"}) {
+		t.Errorf("got %q", list)
 	}
 }
 

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 	"strings"
 )
@@ -33,25 +34,30 @@ const maxID = 1<<32 - 2
 // CVE-2024-9676 took other things for one); a name that the image does not know
 // is an error, never root.
 func parseUser(arg string, passwd, group []byte) (User, error) {
+	return userFrom(fmt.Sprintf("--user %q", arg), arg, passwd, group)
+}
+
+// userFrom is parseUser for whoever asks; from begins the messages.
+func userFrom(from, arg string, passwd, group []byte) (User, error) {
 	name, groupName, hasGroup := strings.Cut(arg, ":")
 	if name == "" || hasGroup && groupName == "" {
-		return User{}, misuse("--user %q: write NAME or UID, optionally followed by :GROUP or :GID", arg)
+		return User{}, misuse("%s: write NAME or UID, optionally followed by :GROUP or :GID", from)
 	}
-	u, err := lookupUser(arg, name, passwd)
+	u, err := lookupUser(from, name, passwd)
 	if err != nil {
 		return User{}, err
 	}
 	if hasGroup {
-		gid, isNumber, err := number(arg, groupName)
+		gid, isNumber, err := number(from, groupName)
 		if err != nil {
 			return User{}, err
 		}
 		if !isNumber {
 			fields := entry(group, 0, groupName)
 			if len(fields) < 3 {
-				return User{}, misuse("--user %q: the image has no group %q", arg, groupName)
+				return User{}, misuse("%s: the image has no group %q", from, groupName)
 			}
-			if gid, err = listed(arg, fields[2]); err != nil {
+			if gid, err = listed(from, fields[2]); err != nil {
 				return User{}, err
 			}
 		}
@@ -60,8 +66,8 @@ func parseUser(arg string, passwd, group []byte) (User, error) {
 	return u, nil
 }
 
-func lookupUser(arg, name string, passwd []byte) (User, error) {
-	uid, isNumber, err := number(arg, name)
+func lookupUser(from, name string, passwd []byte) (User, error) {
+	uid, isNumber, err := number(from, name)
 	if err != nil {
 		return User{}, err
 	}
@@ -71,17 +77,20 @@ func lookupUser(arg, name string, passwd []byte) (User, error) {
 		if len(fields) < 6 {
 			// Unknown to the image: the group gets the same number, as the
 			// generated passwd line does.
+			if uid == 0 {
+				return User{Name: "root", Home: "/root"}, nil
+			}
 			return User{Name: defaultUser, UID: uid, GID: uid, Home: defaultHome}, nil
 		}
 	}
 	if len(fields) < 6 {
-		return User{}, misuse("--user %q: the image has no user %q", arg, name)
+		return User{}, misuse("%s: the image has no user %q", from, name)
 	}
 	u := User{Name: fields[0], Home: fields[5], Listed: true}
-	if u.UID, err = listed(arg, fields[2]); err != nil {
+	if u.UID, err = listed(from, fields[2]); err != nil {
 		return User{}, err
 	}
-	if u.GID, err = listed(arg, fields[3]); err != nil {
+	if u.GID, err = listed(from, fields[3]); err != nil {
 		return User{}, err
 	}
 	if !strings.HasPrefix(u.Home, "/") {
@@ -92,29 +101,29 @@ func lookupUser(arg, name string, passwd []byte) (User, error) {
 
 // listed reads an id that the image's own file gives. Whatever else stands there
 // is an error, and not 0.
-func listed(arg, s string) (uint32, error) {
-	id, ok, err := number(arg, s)
+func listed(from, s string) (uint32, error) {
+	id, ok, err := number(from, s)
 	if err == nil && !ok {
-		err = misuse("--user %q: the image lists it with the number %q, which is none", arg, s)
+		err = misuse("%s: the image lists it with the number %q, which is none", from, s)
 	}
 	return id, err
 }
 
 // number reads an id: digits only, in range. Anything else is not a number,
 // unless it looks like one that went wrong.
-func number(arg, s string) (id uint32, ok bool, err error) {
+func number(from, s string) (id uint32, ok bool, err error) {
 	if s == "" {
 		return 0, false, nil
 	}
 	if strings.Trim(s, "0123456789") != "" {
 		if c := s[0]; c == '-' || c == '+' || '0' <= c && c <= '9' {
-			return 0, false, misuse("--user %q: %q is neither a number nor a name", arg, s)
+			return 0, false, misuse("%s: %q is neither a number nor a name", from, s)
 		}
 		return 0, false, nil
 	}
 	n, perr := strconv.ParseUint(s, 10, 64)
 	if perr != nil || n > maxID {
-		return 0, false, misuse("--user %q: %s is out of range, ids go from 0 to %d", arg, s, uint32(maxID))
+		return 0, false, misuse("%s: %s is out of range, ids go from 0 to %d", from, s, uint32(maxID))
 	}
 	return uint32(n), true, nil
 }

@@ -6,9 +6,11 @@
 package quote
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -66,4 +68,25 @@ func escape(s, also string) string {
 		s = s[size:]
 	}
 	return b.String()
+}
+
+// JSON replaces the characters of a JSON text that are not visible by their \u escapes, which stand for the same. Only strings
+// can have such characters, and encoding/json leaves those from DEL on as they are: C1 controls among them, which command a
+// terminal like the escapes below. Line feeds, tabs and spaces between the values stay.
+func JSON(text []byte) []byte {
+	out := make([]byte, 0, len(text))
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		switch {
+		case r < ' ' || visible(r):
+			out = append(out, text[:size]...)
+		case r > 0xffff:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		default:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		}
+		text = text[size:]
+	}
+	return out
 }

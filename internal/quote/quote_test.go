@@ -1,6 +1,7 @@
 package quote
 
 import (
+	"encoding/json"
 	"strconv"
 	"strings"
 	"testing"
@@ -87,6 +88,40 @@ func FuzzQuote(f *testing.F) {
 			}
 		} else if strings.ContainsAny(s, "\"\\ ") || s == "" {
 			t.Fatalf("%q is not quoted", s)
+		}
+	})
+}
+
+func TestJSON(t *testing.T) {
+	for _, text := range []string{"plain é 漢", "esc\x1b[31m", "c1\u009b31m", "del\x7f", "bidi\u202eb", "tag\U000e0001", "zero\u200b"} {
+		data, err := json.Marshal([]string{text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		safe := JSON(data)
+		if strings.IndexFunc(string(safe), func(r rune) bool { return !visible(r) }) >= 0 {
+			t.Errorf("%q became %q", text, safe)
+		}
+		var back []string
+		if err := json.Unmarshal(safe, &back); err != nil || len(back) != 1 || back[0] != text {
+			t.Errorf("%q became %q, which is %q, %v", text, safe, back, err)
+		}
+	}
+	if got := string(JSON([]byte("{\n\t\"a b\": 1\n}\n"))); got != "{\n\t\"a b\": 1\n}\n" {
+		t.Errorf("changed to %q", got)
+	}
+}
+
+func FuzzJSON(f *testing.F) {
+	f.Add("a\u009b\U000e0001\x7f")
+	f.Fuzz(func(t *testing.T, text string) {
+		data, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want, got string
+		if json.Unmarshal(data, &want) != nil || json.Unmarshal(JSON(data), &got) != nil || got != want {
+			t.Fatalf("%q became %q", want, got)
 		}
 	})
 }

@@ -37,6 +37,8 @@ const (
 	Kill     Op = 5
 	Stopped  Op = 6
 	Exited   Op = 7
+
+	View Op = 8 // of a worker, which begins with Go as well: the descriptor of a root
 )
 
 // Packet is one message: an operation and its number, 0 where it has none.

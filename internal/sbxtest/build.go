@@ -13,8 +13,14 @@ import (
 const module = "github.com/sbx-run/sbx"
 
 // Binary returns the path of the built sbx: $SBX_BIN, or one that is built
-// once for each test binary.
-func Binary(t testing.TB) string { return built(t, "SBX_BIN", module+"/cmd/sbx", &binaryBuild) }
+// once for each test binary. Its helper sbx-image is beside it.
+func Binary(t testing.TB) string {
+	path := built(t, "SBX_BIN", module+"/cmd/sbx", &binaryBuild)
+	if os.Getenv("SBX_BIN") == "" {
+		built(t, "", module+"/cmd/sbx-image", &helperBuild)
+	}
+	return path
+}
 
 // Probe returns the path of the built probe program: $SBX_PROBE, or one that
 // is built once for each test binary.
@@ -29,7 +35,7 @@ type build struct {
 }
 
 // Each test binary builds each program once at most; tests of it share them.
-var binaryBuild, probeBuild build
+var binaryBuild, helperBuild, probeBuild build
 
 func built(t testing.TB, variable, pkg string, b *build) string {
 	t.Helper()

@@ -1,7 +1,12 @@
 package vfork
 
-// What is said, and the exit status, when the process was killed while it had
-// the goroutine.
+// When the process is killed while it has the goroutine, the state of that is
+// anything, and its thread can never run Go again. It sleeps for lostTime, in
+// which the caller's other goroutines see that the process has ended, undo what
+// there is to undo, and end the program. If they cannot, because the goroutine
+// took a lock of the runtime's along, the thread ends it after that.
+var lostTime = [2]int64{10, 0} // a timespec
+
 const (
 	lostMessage = "sbx: the sandbox's first process was killed from outside\n"
 	lostLength  = len(lostMessage)

@@ -22,10 +22,11 @@ type Process struct {
 // through go_asm.h.
 type borrowed struct {
 	tid int32
-	// sp and bp are where the goroutine's thread goes on when the process has
-	// given it back; sp is 0 as long as it has not.
-	sp, bp uintptr
-	call   [6]uintptr // the number and the arguments of the call that gives it back
+	// sp, bp and lr are where the goroutine's thread goes on when the process has
+	// given it back; sp is 0 as long as it has not. bp is the frame pointer, and lr
+	// the return address where that is in a register (arm64).
+	sp, bp, lr uintptr
+	call       [6]uintptr // the number and the arguments of the call that gives it back
 }
 
 // Start clones a process into the namespaces of flags (CLONE_NEW…) and returns
@@ -107,7 +108,9 @@ func sigmask(set, old *uint64) error {
 	return nil
 }
 
-// enter clones. It returns 0 in the child, and an errno in the parent when
+// enter clones, and shares the stack: the parent's thread stands still until the
+// child has given it back, and then needs nothing of what it was doing. It
+// returns 0 in the child, and an errno in the parent when
 // there is none. Otherwise the parent's thread comes back as from leave.
 //
 //go:noescape

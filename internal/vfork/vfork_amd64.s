@@ -3,6 +3,7 @@
 
 // System call numbers of this architecture.
 #define SYS_write 1
+#define SYS_nanosleep 35
 #define SYS_clone 56
 #define SYS_exit_group 231
 
@@ -16,6 +17,7 @@ TEXT ·enter(SB), NOSPLIT, $0-24
 	MOVQ	flags+0(FP), DI
 	MOVQ	b+8(FP), R12
 	MOVQ	$0, borrowed_sp(R12)
+	MOVQ	BP, borrowed_bp(R12)
 	XORL	SI, SI
 	LEAQ	borrowed_tid(R12), DX
 	XORL	R10, R10
@@ -45,10 +47,14 @@ child:
 	MOVQ	$0, ret+16(FP)
 	RET
 
-lost: // it was killed while the goroutine was there: nobody can go on from here
+lost: // it was killed while the goroutine was there: see lostTime
+	MOVQ	$·lostTime(SB), DI
+	XORL	SI, SI
+	MOVL	$SYS_nanosleep, AX
+	SYSCALL
 	MOVL	$2, DI
 	MOVQ	$·lostText(SB), SI
-	MOVQ	$const_lostLength, DX
+	MOVL	$const_lostLength, DX
 	MOVL	$SYS_write, AX
 	SYSCALL
 	MOVL	$const_lostStatus, DI

@@ -29,7 +29,7 @@ func TestTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := measure(commands, 2); err != nil {
+	if err := (loop{}).measure(commands, 2); err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
@@ -44,10 +44,34 @@ func TestTable(t *testing.T) {
 
 func TestFailingCommandIsAnError(t *testing.T) {
 	commands := []*command{{name: "no", argv: []string{"/bin/sh", "-c", "exit 3"}}}
-	if err := measure(commands, 1); err == nil {
+	if err := (loop{}).measure(commands, 1); err == nil {
 		t.Error("a command that failed was counted")
 	}
 	if _, err := readCommands(strings.NewReader("only-a-name\n")); err == nil {
 		t.Error("a line without a command was read")
+	}
+}
+
+// What surrounds a command is run each time and not taken for it.
+func TestRates(t *testing.T) {
+	dir := t.TempDir()
+	commands, err := readCommands(strings.NewReader("cp -a\t/bin/true\nother\t/bin/true\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := loop{before: "mkdir " + dir + "/x", after: "rmdir " + dir + "/x", sync: dir}
+	if err := l.measure(commands, 1); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := printRates(&out, commands, "cp -a", amount{files: 10, bytes: 1e6}); err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	if len(lines) != 3 || !strings.Contains(lines[1], "1.00") || len(commands[1].synced) != 1 {
+		t.Errorf("got\n%s", out.String())
+	}
+	if err := (loop{before: "exit 3"}).measure(commands, 1); err == nil {
+		t.Error("what failed before the command was passed over")
 	}
 }

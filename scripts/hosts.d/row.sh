@@ -18,35 +18,81 @@ write_row() {
 	} >"$2"
 }
 
+# run_row "GUEST ROW" sets $guest, for field.
 run_row() {
-	local row=$1 name=${row_names[$1]} dir status=0
+	local guest=${1% *} row=${1#* } name dir
+	name=${row_names[row]}
+	if (($(seconds_left) < 20)); then
+		report "$guest" "$name" skipped "cannot: no time was left"
+		return
+	fi
 	dir=$(mktemp -d "$SBX_HOSTS_WORK/row.XXXXXX")
 	write_row "$row" "$dir/row"
-	"$here/vm" run "$(field "$row" guest 12)" -t "$row_limit" --as "$(field "$row" as user)" \
-		--session "$(field "$row" session scope)" --boot "$(field "$row" boot)" --setup "$(field "$row" setup true)" \
-		--put "$SBX_HOSTS_WORK/sbx" --put "$dir/row" -- bash /job/row >"$dir/out" 2>&1 </dev/null || status=$?
-	judge_row "$row" "$name" "$dir/out" "$status"
+	attempt_row
+	if [[ $(outcome "$dir/out") == died ]]; then
+		printf 'the guest died in [%s] %s, which is tried once more:\n%s\n' "$guest" "$name" "$(tail -n 12 "$dir/out" | sed 's/^/    | /')"
+		attempt_row --fresh
+	fi
+	judge_row "$row" "$name" "$dir/out"
 	[[ -z ${SBX_HOSTS_SHOW-} ]] || sed 's/^/    | /' "$dir/out"
 }
 
+# attempt_row OPTION… leaves the output in $dir/out and the exit status of vm as its last line.
+attempt_row() {
+	local left status=0 setup=''
+	left=$(seconds_left)
+	[[ -z $(field "$row" cold) ]] || setup=$'rm -rf /home/user/.local/share/sbx\n'
+	# A row may have to boot its guest first, which the limit of the command does not count.
+	timeout --foreground -k 20 "$((left > 0 ? left + 30 : 1))" "$here/vm" run "$guest" "$@" -t "$((left > row_limit ? row_limit : left > 0 ? left : 1))" \
+		--prepared "$SBX_HOSTS_WORK/prepared" --as "$(field "$row" as user)" --session "$(field "$row" session scope)" \
+		--boot "$(field "$row" boot)" --setup "$setup$(field "$row" setup true)" \
+		--put "$SBX_HOSTS_WORK/sbx" --put "$dir/row" -- bash /job/row >"$dir/out" 2>&1 </dev/null || status=$?
+	printf '\nvm status %d\n' "$status" >>"$dir/out"
+}
+
+# outcome FILE: skip, hung, late (it was ended for want of time), died (the machine, not the command), ran.
+outcome() {
+	case $(sed -n '$s/^vm status //p' "$1") in
+	0) echo ran ;;
+	124) if (($(seconds_left) > 0)); then echo hung; else echo late; fi ;;
+	*)
+		if grep -q '^vm: the setup ended with status 77' "$1"; then
+			echo skip
+		elif grep -q '^vm: the setup ended' "$1"; then
+			echo setup
+		elif (($(seconds_left) <= 0)); then
+			echo late
+		else
+			echo died
+		fi
+		;;
+	esac
+}
+
 judge_row() {
-	local row=$1 name=$2 out=$3 status=$4 reason
-	if ((status != 0)) && grep -q '^vm: the setup ended with status 77' "$out"; then
+	local row=$1 name=$2 out=$3 reason
+	case $(outcome "$out") in
+	late)
+		report "$guest" "$name" skipped "cannot: no time was left"
+		return
+		;;
+	skip)
 		reason=$(grep -m 1 '^cannot: ' "$out" || true)
 		if [[ -n ${SBX_MUST_WORK-} && -z $reason ]]; then
-			report "$name" failed "it was skipped"
+			report "$guest" "$name" failed "it was skipped"
 		else
-			report "$name" skipped "${reason:-the guest lacks something}"
+			report "$guest" "$name" skipped "${reason:-the guest lacks something}"
 		fi
 		return
-	fi
-	reason=$(fault "$row" "$out" "$status")
+		;;
+	esac
+	reason=$(fault "$row" "$out")
 	if [[ -z $reason ]]; then
-		report "$name" passed "$(first_words "$out")"
+		report "$guest" "$name" passed "$(first_words "$out")"
 		return
 	fi
 	{
-		report "$name" failed "$reason"
+		report "$guest" "$name" failed "$reason"
 		sed 's/^/    | /' "$out"
 	} | cat
 }
@@ -58,9 +104,12 @@ first_words() {
 
 # fault prints what is wrong with the output of a row, or nothing.
 fault() {
-	local row=$1 out=$2 status=$3 want found expression
-	((status != 124)) || { echo "it hung"; return; }
-	((status == 0)) || { echo "vm ended with $status"; return; }
+	local row=$1 out=$2 want found expression
+	case $(outcome "$out") in
+	hung) echo "it hung"; return ;;
+	setup) echo "its setup failed"; return ;;
+	died) echo "the guest died, twice"; return ;;
+	esac
 	want=$(field "$row" status 0)
 	found=$(sed -n 's/^row status //p' "$out" | head -n 1)
 	[[ $found == "$want" ]] || { echo "status $found, not $want"; return; }

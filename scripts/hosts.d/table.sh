@@ -1,16 +1,17 @@
 # shellcheck shell=bash
-# Reads the table: lines "key value", a row begins with "host". A key that is repeated adds a line to its value.
+# Reads the table: lines "key value", a row begins with "host". A key that is repeated adds a line to its value. A key
+# such as status@11 takes the place of the plain one on that guest.
 
 declare -a row_names
 declare -A row_fields
 
 load_table() {
-	local key value known=' host guest as session boot setup run status expect trace doctor '
+	local key value known=' host guest as session boot cold setup run status expect trace doctor '
 	row_names=()
 	row_fields=()
 	while read -r key value; do
 		[[ -n $key && $key != '#'* ]] || continue
-		[[ $known == *" $key "* ]] || { echo "hosts: the table has no key $key" >&2; exit 2; }
+		[[ $known == *" ${key%@*} "* ]] || { echo "hosts: the table has no key $key" >&2; exit 2; }
 		if [[ $key == host ]]; then
 			row_names+=("$value")
 			continue
@@ -20,9 +21,17 @@ load_table() {
 	done <"$1"
 }
 
-# field ROW KEY [DEFAULT]
+# field ROW KEY [DEFAULT] on $guest
 field() {
-	printf '%s' "${row_fields[$1.$2]-${3-}}"
+	printf '%s' "${row_fields[$1.$2@$guest]-${row_fields[$1.$2]-${3-}}}"
+}
+
+# rows_of GUEST passes on those of the row numbers on standard input that have a meaning there.
+rows_of() {
+	local row
+	while read -r row; do
+		[[ " ${row_fields[$row.guest]-$1} " != *" $1 "* ]] || echo "$row"
+	done
 }
 
 # matching_rows PATTERN… prints the numbers of the rows whose names match one of the shell patterns; all without any.

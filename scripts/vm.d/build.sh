@@ -35,15 +35,25 @@ done'
 # the date is not looked at. INITRD=No: the guest's own initrd is a hundred times smaller than Debian's.
 # Only the main archive is used: it has whole sets of packages, the security archive of an old release has not.
 make_tree() {
-	local guest=$1 target=$2 mirror
-	shift 2
-	[[ $guest != 11 ]] || set -- --setup-hook="$merged_usr" "$@"
+	local guest=$1 mirror
 	mirror=${SBX_VM_MIRROR:-$(debian_mirror)}
+	tries 3 bootstrap "$mirror" "$@" ||
+		broken "cannot download Debian $guest: does ${mirror:-the mirror} have $(suite "$guest")? SBX_VM_MIRROR names another"
+}
+
+# bootstrap MIRROR GUEST TARGET ARGUMENT…
+bootstrap() {
+	local guest=$2 target=$3
 	# shellcheck disable=SC2206 # no mirror is no argument
-	local where=($mirror)
-	env -u TMPDIR INITRD=No nice mmdebstrap --quiet --variant=minbase \
+	local where=($1)
+	shift 3
+	[[ $guest != 11 ]] || set -- --setup-hook="$merged_usr" "$@"
+	rm -rf --one-file-system "$target"
+	env -u TMPDIR INITRD=No nice timeout --foreground -k 30 900 mmdebstrap --quiet --variant=minbase \
 		--aptopt='Acquire::Check-Valid-Until "false"' \
 		--aptopt='Acquire::Languages "none"' \
+		--aptopt='Acquire::Retries "3"' \
+		--aptopt='Acquire::http::Timeout "30"' \
 		--dpkgopt='force-unsafe-io' \
 		--dpkgopt='path-exclude=/usr/share/doc/*' \
 		--dpkgopt='path-exclude=/usr/share/man/*' \

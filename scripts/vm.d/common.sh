@@ -23,6 +23,19 @@ broken() {
 	exit "$exit_broken"
 }
 
+# tries NUMBER COMMAND… repeats a command that the network may have spoilt, after a growing pause. The command is
+# no function that relies on errexit, which does not hold in here.
+tries() {
+	local most=$1 try
+	shift
+	for ((try = 1; ; try++)); do
+		"$@" && return
+		((try < most)) || return 1
+		say "try $try of $most failed: $1"
+		sleep $((try * 5))
+	done
+}
+
 # suite GUEST prints the name that the mirror knows.
 suite() {
 	case $1 in
@@ -62,9 +75,20 @@ need_host_tools() {
 		broken "this host lacks packages: apt-get install ${packages[*]}"
 	fi
 	say "installing ${packages[*]}"
-	apt-get update -qq >&2 || broken "apt-get update does not work"
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null ||
-		broken "cannot install ${packages[*]}"
+	tries 3 install_packages "${packages[@]}" || broken "cannot install ${packages[*]}"
+}
+
+install_packages() {
+	timeout --foreground -k 10 300 apt-get update -qq >&2 &&
+		DEBIAN_FRONTEND=noninteractive timeout --foreground -k 10 600 \
+			apt-get install -y -qq --no-install-recommends "$@" </dev/null >/dev/null
+}
+
+# need_space DIR: a guest takes about half a gigabyte, and while it is built its tree and disk beside each other.
+need_space() {
+	local free
+	free=$(df --output=avail -m "$1" | tail -n 1)
+	((free >= 2048)) || broken "$1 has $free MB free, and a guest needs 2048: make room, or set SBX_CACHE to another folder"
 }
 
 # scratch NAME makes a folder for one piece of work, locked so that sweep can tell the living from the dead,
@@ -73,7 +97,7 @@ scratch() {
 	mkdir -p "$cache/work"
 	sweep
 	scratch_dir=$(mktemp -d "$cache/work/$1.XXXXXX")
-	qemu_pid='' out_pid='' err_pid=''
+	qemu_pid='' out_pid='' err_pid='' wake_pid=''
 	end_mark=end-$(head -c 12 /dev/urandom | od -An -v -tx1 | tr -d ' ')
 	exec {scratch_lock}>"$scratch_dir/new-lock"
 	flock "$scratch_lock"
@@ -84,6 +108,7 @@ scratch() {
 }
 
 end_scratch() {
+	end_wake_watch
 	abort_qemu
 	[[ -z ${saved_terminal-} ]] || stty "$saved_terminal"
 	rm -rf --one-file-system "$scratch_dir"

@@ -35,6 +35,7 @@ need_guest() {
 	exec {lock}>"$cache/guests/$name.lock"
 	flock "$lock"
 	if [[ ! -e $guest/root.img ]]; then
+		need_space "$cache"
 		say "building $name"
 		rm -rf --one-file-system "$scratch_dir/guest" "$guest"
 		mkdir "$scratch_dir/guest"

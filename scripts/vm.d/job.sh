@@ -43,20 +43,58 @@ write_settings() {
 make_job_disk() {
 	write_settings >"$1/.vm/settings"
 	chmod a+r "$1/.vm/settings"
+	make_disk "$1" "$2" sbx-job
+}
+
+make_disk() {
 	truncate -s "${job_disk_mb}M" "$2"
-	mke2fs -q -F -t ext4 -O '^has_journal' -E lazy_itable_init=1 -m 0 -N 4096 -L sbx-job -d "$1" "$2" ||
+	mke2fs -q -F -t ext4 -O '^has_journal' -E lazy_itable_init=1 -m 0 -N 4096 -L "$3" -d "$1" "$2" ||
 		broken "the files of the job do not fit ($job_disk_mb MB)"
 }
 
-# run_job NAME runs the job that the job_* variables describe and sets $job_status to its exit status.
+# The longest that a resumed guest may take to say that it is there. Alone it takes a second.
+readonly wake_limit=90
+
+# run_job NAME runs the job that the job_* variables describe and sets $job_status to its exit status. A guest that
+# does not wake up is booted anew, once; after that nothing is repeated, since the command may have begun.
 run_job() {
 	need_guest "$1"
-	need_snapshot "$job_boot"
+	need_snapshot
+	if ((job_fresh)); then
+		drop_snapshot
+		need_snapshot
+	fi
 	mkdir "$scratch_dir/stage"
 	stage_job "$scratch_dir/stage"
+	attempt_job
+	if [[ -z $job_status ]] && ! ((awake)); then
+		say "the guest does not wake up ($line): it is booted once more"
+		drop_snapshot
+		need_snapshot
+		attempt_job
+	fi
+	[[ -n $job_status ]] || broken "the guest failed ($line): this says nothing about the command"
+}
+
+attempt_job() {
+	rm -f "$scratch_dir/job.img"
 	make_job_disk "$scratch_dir/stage" "$scratch_dir/job.img"
 	resume
 	follow
+}
+
+# wake_watch ends a guest that does not wake up; its process is the one that is killed when the guest does.
+wake_watch() {
+	# shellcheck disable=SC2016 # the dollars are perl's
+	setpriv --pdeathsig KILL perl -e 'sleep shift; kill TERM => shift' "$wake_limit" "$qemu_pid" &
+	wake_pid=$!
+}
+
+end_wake_watch() {
+	[[ -n $wake_pid ]] || return 0
+	kill "$wake_pid" 2>/dev/null || true
+	wait "$wake_pid" || true
+	wake_pid=
 }
 
 # snapshot=on: what the guest writes goes to a nameless file and is gone with qemu.
@@ -77,11 +115,17 @@ resume() {
 	END
 }
 
+# follow sets $job_status, which stays empty when the guest failed; $awake says whether it had begun with the job.
 follow() {
 	local started=0
-	job_status=
+	job_status='' awake=0
+	wake_watch
 	while next_line; do
 		case $line in
+		awake)
+			awake=1
+			end_wake_watch
+			;;
 		started) started=1 ;;
 		exit\ *)
 			job_status=${line#exit }
@@ -92,14 +136,12 @@ follow() {
 		broken:\ *) broken "${line#broken: }" ;;
 		esac
 	done
+	end_wake_watch
 	stop_qemu
 	[[ -z $job_status ]] || return 0
+	show_logs
 	if [[ $line == timeout ]] && ((started)); then
-		show_logs
 		say "the command did not end within $job_limit s"
 		job_status=$exit_timeout
-		return 0
 	fi
-	show_logs
-	broken "the guest failed ($line): this says nothing about the command"
 }

@@ -30,12 +30,14 @@ kernel_arguments() {
 		"mitigations=off tsc=reliable clocksource=tsc no_timer_check random.trust_cpu=on $1"
 }
 
-# snapshot_key ACCEL EXTRA names the saved state: it fits this qemu, this way of running, this command line only.
+# snapshot_key ACCEL names the saved state: it fits this qemu, this way of running, this command line, and what the
+# guest was prepared with.
 snapshot_key() {
 	{
 		qemu-system-x86_64 --version | head -n 1
 		accel_arguments "$1"
-		kernel_arguments "$2"
+		kernel_arguments "$job_boot"
+		[[ -z $job_prepared ]] || (cd "$job_prepared" && find . -type f -exec sha256sum {} + | sort)
 		declare -f qemu_arguments
 		echo "$memory_mb $job_disk_mb"
 	} | sha256sum | cut -c1-12

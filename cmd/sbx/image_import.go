@@ -1,0 +1,271 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/console"
+	"github.com/sbx-run/sbx/internal/launch"
+	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/quote"
+	"github.com/sbx-run/sbx/rootfs"
+	"github.com/sbx-run/sbx/userns"
+)
+
+type imageImportCommand struct {
+	Source string `arg:"" help:"A directory, an archive, or - for standard input."`
+	Name   string `arg:"" optional:"" help:"What the image will be called; else what the source says, or its file name."`
+
+	Ref string `placeholder:"NAME" help:"Take this image of a source that holds several."`
+	importFlags
+}
+
+// importFlags are those of each command that brings an image into the store.
+type importFlags struct {
+	Platform string   `placeholder:"OS/ARCH" help:"Take the image for this platform, as linux/arm64; this host's otherwise."`
+	Limit    []string `sep:"none" placeholder:"NAME=NUMBER" help:"Change a limit on what is unpacked: entries, bytes, file-bytes, ratio, depth, min-free, layers."`
+	Userns   string   `enum:"auto,nomap,single" default:"auto" help:"Whose the files are: of subordinate ids (nomap), or all yours (single)."`
+	Quiet    bool     `short:"q" help:"No progress, and no notes about what was left out."`
+}
+
+// Run is the command.
+func (c *imageImportCommand) Run(s streams) error {
+	limits, err := parseLimits(c.Limit)
+	if err != nil {
+		return err
+	}
+	source, name, err := openSource(c.Source)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	req := launch.ImportRequest{
+		Source: source, Fallback: fallbackName(name),
+		ImportOptions: plan.ImportOptions{Name: name, Platform: c.Platform, Ref: c.Ref, Limits: limits},
+	}
+	if c.Name != "" {
+		req.Names = []string{c.Name}
+	}
+	return c.bring(s, req)
+}
+
+// bring imports what the request says and tells how it went: the names on
+// stdout, everything else on stderr.
+func (f *importFlags) bring(s streams, req launch.ImportRequest) error {
+	id, store, err := openForImages(userns.Mode(f.Userns))
+	if err != nil {
+		return err
+	}
+	defer store.Close()
+	ctx, caught, stop := interruptible()
+	defer stop()
+	return f.bringInto(ctx, caught, s, id, store, req)
+}
+
+func (f *importFlags) bringInto(ctx context.Context, caught func() unix.Signal, s streams, id plan.Identity, store *rootfs.Store, req launch.ImportRequest) error {
+	live := !f.Quiet && console.IsTerminal(int(os.Stderr.Fd()))
+	line := progressLine{streams: s, name: req.ImportOptions.Name, begin: time.Now(), live: live}
+	result, err := launch.ImportImage(ctx, id, store, req, line.showImport)
+	line.clear()
+	if sig := caught(); err != nil && sig != 0 {
+		s.say("import %s: interrupted; nothing of it was kept", req.ImportOptions.Name)
+		return statusError(exitSignalBase + int(sig))
+	}
+	if err != nil {
+		return err
+	}
+	if live {
+		s.say("%s", summary(result, time.Since(line.begin)))
+	} else if result.Known && !f.Quiet {
+		s.say("the store had this image already")
+	}
+	if !f.Quiet && !result.Known {
+		for _, note := range result.Info.Notes {
+			s.say("%s", note)
+		}
+	}
+	names := result.Names
+	if len(names) == 0 {
+		names = []string{result.Info.Digest}
+	}
+	for _, n := range names {
+		if _, err := fmt.Fprintln(s.out, quote.Line(n)); err != nil {
+			return fmt.Errorf("print the name: %w", err)
+		}
+	}
+	return nil
+}
+
+// summary is the closing line on a terminal.
+func summary(r launch.ImportResult, took time.Duration) string {
+	if r.Known {
+		return "the store had this image already"
+	}
+	text := r.Kind
+	if n := len(r.Info.Layers); n > 1 {
+		text += fmt.Sprintf(" of %d layers", n)
+	}
+	return fmt.Sprintf("imported a %s: %d files, %d MB, %.1f s", text, r.Info.Files, r.Info.Bytes/1e6, took.Seconds())
+}
+
+// openForImages finds the id map for new images and opens the store, which is
+// made if it is not there.
+func openForImages(mode userns.Mode) (plan.Identity, *rootfs.Store, error) {
+	spec := plan.Spec{Program: "image", Userns: mode}
+	facts, held, err := plan.Look(context.Background(), spec, false)
+	defer held.Close()
+	if err != nil {
+		return plan.Identity{}, nil, err
+	}
+	id, err := plan.StoreIdentity(spec, facts)
+	if err != nil {
+		return id, nil, err
+	}
+	store, err := rootfs.OpenStore(facts.Store)
+	if err != nil {
+		return id, nil, err
+	}
+	// The child follows no link on the way to the store; a home may lie behind one.
+	path, err := filepath.EvalSymlinks(facts.Store)
+	if err == nil && path != store.Path() {
+		store.Close()
+		store, err = rootfs.OpenStore(path)
+	}
+	if err != nil {
+		return id, nil, fmt.Errorf("find the store: %w", err)
+	}
+	return id, store, nil
+}
+
+// interruptible gives a context that ends with a signal which would end sbx, so
+// that what was begun can be removed. caught tells which one came, 0 for none.
+func interruptible() (ctx context.Context, caught func() unix.Signal, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	seen := make(chan unix.Signal, 1)
+	go func() {
+		select {
+		case sig := <-signals:
+			n, _ := sig.(unix.Signal)
+			seen <- n
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	caught = func() unix.Signal {
+		select {
+		case n := <-seen:
+			return n
+		default:
+			return 0
+		}
+	}
+	return ctx, caught, func() { signal.Stop(signals); cancel() }
+}
+
+// parseLimits reads --limit NAME=NUMBER; those in bytes may have a unit.
+func parseLimits(list []string) (map[string]int64, error) {
+	limits := make(map[string]int64)
+	for _, text := range list {
+		name, value, _ := strings.Cut(text, "=")
+		if !slices.Contains(plan.ImportLimits(), name) {
+			return nil, &plan.Misuse{Reason: fmt.Sprintf("--limit %q: the limits are %s", text, strings.Join(plan.ImportLimits(), ", "))}
+		}
+		var n int64
+		var err error
+		switch name {
+		case "bytes", "file-bytes", "min-free":
+			n, err = plan.ParseSize("--limit "+name, value)
+		default:
+			if n, err = strconv.ParseInt(value, 10, 31); err != nil || n <= 0 {
+				err = &plan.Misuse{Reason: fmt.Sprintf("--limit %q: write a number from 1 on, as in --limit %s=1000", text, name)}
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		limits[name] = n
+	}
+	return limits, nil
+}
+
+// openSource opens what is to be imported and says what it is called.
+func openSource(path string) (*os.File, string, error) {
+	if path == "-" {
+		if console.IsTerminal(0) {
+			return nil, "", &plan.Misuse{Reason: "import -: standard input is a terminal; write an archive to it, as in podman save IMAGE | sbx image import - NAME"}
+		}
+		return os.Stdin, "standard input", nil
+	}
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOCTTY, 0)
+	if err != nil {
+		return nil, "", fmt.Errorf("import %s: %w%s", path, unwrapped(err), transportHint(path, err))
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, "", fmt.Errorf("import %s: %w", path, unwrapped(err))
+	}
+	if mode := info.Mode(); mode&(os.ModeDevice|os.ModeSocket) != 0 {
+		f.Close()
+		return nil, "", fmt.Errorf("import %s: it is a device, not an archive or a directory", path)
+	}
+	return f, path, nil
+}
+
+// transportHint is for those who know skopeo: its words before a path.
+func transportHint(path string, err error) string {
+	kind, rest, found := strings.Cut(path, ":")
+	if !errors.Is(err, unix.ENOENT) || !found {
+		return ""
+	}
+	switch kind {
+	case "oci", "oci-archive", "docker-archive", "dir":
+		rest, _, _ = strings.Cut(rest, ":")
+		return fmt.Sprintf("; write the path alone, as in sbx image import %s: what it is is found by reading it", rest)
+	case "docker":
+		return "; this is a name in a registry: sbx image pull fetches it"
+	}
+	return ""
+}
+
+// archiveEndings are what a name of an image does not end in.
+var archiveEndings = []string{
+	".tar", ".gz", ".tgz", ".xz", ".txz", ".zst", ".tzst", ".bz2", ".tbz", ".tbz2", ".oci", ".oci-archive", ".docker", ".docker-archive",
+}
+
+// fallbackName makes a name for an image of the name of its file, or none.
+func fallbackName(path string) string {
+	if path == "standard input" {
+		return ""
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return ""
+	}
+	name := strings.ToLower(filepath.Base(abs))
+	for again := true; again; {
+		again = false
+		for _, ending := range archiveEndings {
+			if rest, found := strings.CutSuffix(name, ending); found && rest != "" {
+				name, again = rest, true
+			}
+		}
+	}
+	ref, err := rootfs.ParseReference(name)
+	if err != nil || strings.ContainsAny(name, ":@") {
+		return ""
+	}
+	return ref.Repository
+}

@@ -1,0 +1,321 @@
+package archive
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// The annotations that are used. Names are only proposals: whoever imports the
+// image decides.
+const (
+	refName       = "org.opencontainers.image.ref.name"
+	containerName = "io.containerd.image.name"
+	attestation   = "vnd.docker.reference.type"
+)
+
+const (
+	maxDepth      = 4    // indexes below each other
+	maxCandidates = 4096 // manifests in all
+	maxConfigs    = 64   // that are read to find out a platform
+)
+
+// candidate is a manifest that an index lists.
+type candidate struct {
+	descriptor
+
+	refs []string // names
+	tag  string   // a name without a repository
+}
+
+// layout is an OCI image layout that is being read.
+type layout struct {
+	im    *importer
+	blobs blobs
+	seen  map[digest]bool
+	found []candidate
+}
+
+// layout finds the image of an OCI layout.
+func (im *importer) layout(b blobs) (*picture, error) {
+	if data, err := readSmall(b, "oci-layout", "oci-layout"); err == nil {
+		var version struct {
+			ImageLayoutVersion string `json:"imageLayoutVersion"`
+		}
+		if err := json.Unmarshal(data, &version); err != nil {
+			return nil, notJSON("oci-layout", err)
+		}
+		if !strings.HasPrefix(version.ImageLayoutVersion, "1.") {
+			return nil, fault(unix.EINVAL, "its oci-layout is of the version %s, and 1.0.0 is supported", shown(version.ImageLayoutVersion))
+		}
+	} else if !errors.Is(err, unix.ENOENT) {
+		return nil, err
+	}
+	data, err := readSmall(b, "index.json", "index.json")
+	if errors.Is(err, unix.ENOENT) {
+		return nil, fault(unix.ENOENT, "it has blobs but no index.json: it is incomplete, or no OCI layout")
+	} else if err != nil {
+		return nil, err
+	}
+	doc, kind, err := parseDocument("index.json", data, "")
+	if err != nil {
+		return nil, err
+	}
+	if kind != anIndex {
+		return nil, fault(unix.EINVAL, "its index.json is an image manifest, not an index")
+	}
+	l := layout{im: im, blobs: b, seen: make(map[digest]bool)}
+	if err := l.collect(doc, candidate{}, 1); err != nil {
+		return nil, err
+	}
+	chosen, err := l.choose()
+	if err != nil {
+		return nil, err
+	}
+	return l.picture(chosen)
+}
+
+// collect adds the manifests of an index, and of those that it lists, to the
+// candidates. above is what is known of all that the index stands for.
+func (l *layout) collect(doc *document, above candidate, depth int) error {
+	if depth > maxDepth {
+		return fault(unix.ELOOP, "its indexes lie more than %d below each other", maxDepth)
+	}
+	for _, d := range doc.Manifests {
+		c := candidate{descriptor: d, refs: above.refs, tag: above.tag}
+		c.name(d.Annotations)
+		if c.Platform == nil {
+			c.Platform = above.Platform
+		}
+		if d.Annotations[attestation] != "" || c.Platform != nil && c.Platform.OS == "unknown" {
+			continue // provenance of an image, not one
+		}
+		switch kindOfType(d.MediaType) {
+		case aManifest:
+			if len(l.found) >= maxCandidates {
+				return fault(unix.EFBIG, "its indexes list more than %d images", maxCandidates)
+			}
+			l.found = append(l.found, c)
+		case anIndex:
+			if err := l.descend(c, depth); err != nil {
+				return err
+			}
+		case unsaid:
+			// image-index.md: what is of an unknown type is to be passed over.
+		}
+	}
+	return nil
+}
+
+// descend reads an index that another one lists. One that was read already is
+// not read again: a few of them could list each other's millions of times.
+func (l *layout) descend(c candidate, depth int) error {
+	id, err := parseDigest("an index", c.Digest)
+	if err != nil {
+		return err
+	}
+	if l.seen[id] {
+		return nil
+	}
+	l.seen[id] = true
+	data, _, err := readDescribed(l.blobs, "the index", c.descriptor)
+	if err != nil {
+		return err
+	}
+	doc, _, err := parseDocument("the index "+id.short(), data, c.MediaType)
+	if err != nil {
+		return err
+	}
+	return l.collect(doc, c, depth+1)
+}
+
+// name takes the names from the annotations of an index.
+func (c *candidate) name(annotations map[string]string) {
+	if full := annotations[containerName]; full != "" {
+		c.refs, c.tag = []string{full}, ""
+		return
+	}
+	switch ref := annotations[refName]; {
+	case ref == "":
+	case strings.ContainsAny(ref, "/:"):
+		c.refs, c.tag = []string{ref}, ""
+	default:
+		c.refs, c.tag = nil, ref
+	}
+}
+
+// called says what the candidate is called in a list.
+func (c *candidate) called() string {
+	if len(c.refs) > 0 {
+		return c.refs[0]
+	}
+	return c.tag
+}
+
+// choose picks the one candidate that is meant.
+func (l *layout) choose() (candidate, error) {
+	if len(l.found) == 0 {
+		return candidate{}, fault(unix.EINVAL, "its index lists no image")
+	}
+	list := l.found
+	if ref := l.im.opt.Ref; ref != "" {
+		list = slices.DeleteFunc(slices.Clone(list), func(c candidate) bool {
+			return !refFits(ref, c.called()) && c.Digest != ref
+		})
+		if len(list) == 0 {
+			return candidate{}, fault(unix.ENOENT, "it has no image %s; it has %s", shown(ref), listed(l.found, (*candidate).called))
+		}
+	}
+	if names := distinct(list, (*candidate).called); len(names) > 1 {
+		return candidate{}, fault(unix.EINVAL, "it has several images; --ref takes one of them: %s", listed(list, (*candidate).called))
+	}
+	return l.choosePlatform(list)
+}
+
+// choosePlatform picks the candidate for the platform.
+func (l *layout) choosePlatform(list []candidate) (candidate, error) {
+	if len(list) == 1 && list[0].Platform == nil {
+		return list[0], nil // its configuration tells, and is read anyway
+	}
+	for i := range list {
+		if list[i].Platform == nil {
+			if i >= maxConfigs {
+				return candidate{}, fault(unix.EFBIG, "its index lists more than %d images without saying for which platform", maxConfigs)
+			}
+			p, err := l.platformOf(list[i])
+			if err != nil {
+				return candidate{}, err
+			}
+			list[i].Platform = &p
+		}
+	}
+	want := l.im.platform
+	best := slices.MaxFunc(list, func(a, b candidate) int { return cmp.Compare(want.fit(*a.Platform), want.fit(*b.Platform)) })
+	if want.fit(*best.Platform) == 0 {
+		return candidate{}, fault(unix.ENOEXEC, "it has no image for %s; it has %s", want,
+			listed(list, func(c *candidate) string { return shownPlatform(c.Platform.normal()) }))
+	}
+	for _, c := range list {
+		if c.Digest != best.Digest && want.fit(*c.Platform) == want.fit(*best.Platform) {
+			return candidate{}, fault(unix.EINVAL, "it has several images for %s; --ref takes one of them: %s", want,
+				listed(list, func(c *candidate) string { return c.Digest }))
+		}
+	}
+	return best, nil
+}
+
+// refFits compares a name that was asked for with one that is there.
+func refFits(asked, have string) bool {
+	return asked == have || strings.HasSuffix(have, "/"+asked) || strings.HasSuffix(have, ":"+asked) ||
+		have == asked+":latest" || strings.HasSuffix(have, "/"+asked+":latest")
+}
+
+// maxListed bounds a list in a message.
+const maxListed = 16
+
+func distinct(list []candidate, of func(*candidate) string) []string {
+	var all []string
+	for i := range list {
+		all = append(all, of(&list[i]))
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// listed is what the candidates are, for a message.
+func listed(list []candidate, of func(*candidate) string) string {
+	all := distinct(list, of)
+	for i := range all {
+		switch {
+		case all[i] == "":
+			all[i] = "one without a name"
+		case strings.ContainsFunc(all[i], func(r rune) bool { return r <= ' ' || r > '~' }) || len(all[i]) > maxShown:
+			all[i] = shown(all[i])
+		}
+	}
+	if more := len(all) - maxListed; more > 0 {
+		all = append(all[:maxListed], fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(all, ", ")
+}
+
+// manifest reads the manifest of a candidate.
+func (l *layout) manifest(c candidate) (*document, error) {
+	data, id, err := readDescribed(l.blobs, "the manifest", c.descriptor)
+	if err != nil {
+		return nil, err
+	}
+	what := "the manifest " + id.short()
+	doc, _, err := parseDocument(what, data, c.MediaType)
+	switch {
+	case err != nil:
+		return nil, err
+	case doc.Config == nil:
+		return nil, fault(unix.EINVAL, "%s has no config", what)
+	case !isConfig(doc.Config.MediaType):
+		return nil, fault(unix.EINVAL, "%s is no container image but an artifact of the type %s", what,
+			shown(cmp.Or(doc.ArtifactType, doc.Config.MediaType)))
+	}
+	return doc, nil
+}
+
+func (l *layout) configuration(doc *document) (*configuration, digest, error) {
+	data, id, err := readDescribed(l.blobs, "the configuration", *doc.Config)
+	if err != nil {
+		return nil, "", err
+	}
+	c, err := parseConfiguration("the configuration "+id.short(), data)
+	return c, id, err
+}
+
+func (l *layout) platformOf(c candidate) (Platform, error) {
+	doc, err := l.manifest(c)
+	if err != nil {
+		return Platform{}, err
+	}
+	config, _, err := l.configuration(doc)
+	if err != nil {
+		return Platform{}, err
+	}
+	return config.platform(), nil
+}
+
+// picture reads what is needed to unpack the candidate.
+func (l *layout) picture(c candidate) (*picture, error) {
+	doc, err := l.manifest(c)
+	if err != nil {
+		return nil, err
+	}
+	config, id, err := l.configuration(doc)
+	if err != nil {
+		return nil, err
+	}
+	if err := l.im.checkPlatform(config.platform()); err != nil {
+		return nil, err
+	}
+	p := &picture{kind: KindLayout, refs: c.refs, tag: c.tag, digest: id, config: config.info()}
+	for i, d := range doc.Layers {
+		what := fmt.Sprintf("layer %d", i+1)
+		id, err := parseDigest(what, d.Digest)
+		if err != nil {
+			return nil, err
+		}
+		if _, known := layerCompression(d.MediaType); !known {
+			return nil, unknownLayer(what, d.MediaType)
+		}
+		p.layers = append(p.layers, layer{path: id.path(), digest: id, size: d.Size, mediaType: d.MediaType})
+	}
+	return p, p.setDiffIDs(config, l.im.opt.Layers)
+}
+
+func unknownLayer(what, mediaType string) error {
+	if strings.HasSuffix(mediaType, "+encrypted") {
+		return fault(unix.EINVAL, "%s is encrypted; skopeo copy --decryption-key decrypts it", what)
+	}
+	return fault(unix.EINVAL, "%s is of the media type %s, which is not one of a layer", what, shown(mediaType))
+}

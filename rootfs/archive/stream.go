@@ -1,0 +1,172 @@
+package archive
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/rootfs"
+)
+
+// stream imports a file or a pipe.
+func (im *importer) stream(file *os.File) (Result, error) {
+	anywhere := seekable(file)
+	raw := &meter{in: file}
+	in := bufio.NewReaderSize(raw, readBuffer)
+	head, err := peek(in, sniffed)
+	if err != nil {
+		return Result{}, err
+	}
+	how := compressionOf(head)
+	if how == plain && !isTar(head) {
+		return Result{}, stranger(head)
+	}
+	content, err := decompress(in, how)
+	if err != nil {
+		return Result{}, err
+	}
+	unpacked := io.Reader(content)
+	if how != plain {
+		inner := bufio.NewReaderSize(content, readBuffer)
+		if head, err = peek(inner, sniffed); err != nil {
+			return Result{}, err
+		}
+		if !isTar(head) {
+			return Result{}, insideOf(how, head)
+		}
+		unpacked = inner
+	}
+	image, whole, err := isImage(unpacked)
+	switch {
+	case err != nil:
+		return Result{}, err
+	case !image:
+		return im.plainTar(whole, raw, how)
+	case how == plain && anywhere:
+		return im.savedTar(im.indexed(file))
+	default:
+		return im.savedTar(im.spooled(whole))
+	}
+}
+
+// peek looks at the beginning of a stream, which may be shorter.
+func peek(in *bufio.Reader, n int) ([]byte, error) {
+	head, err := in.Peek(n)
+	if err == nil || errors.Is(err, io.EOF) {
+		return head, nil
+	}
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return nil, fmt.Errorf("read it: %w", errno)
+	}
+	return nil, err
+}
+
+// insideOf says what is inside of compressed data that is no tar.
+func insideOf(how compression, head []byte) error {
+	if again := compressionOf(head); again != plain {
+		return fault(unix.EINVAL, "it is compressed twice, with %s inside of %s; decompress it once", again.name(), how.name())
+	}
+	return fault(unix.EINVAL, "decompressed with %s: %v", how.name(), stranger(head))
+}
+
+// seekable tells whether a file can be read anywhere, and stands at its
+// beginning: one that is given as standard input may not.
+func seekable(file *os.File) bool {
+	var st unix.Stat_t
+	if unix.Fstat(int(file.Fd()), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false
+	}
+	at, err := file.Seek(0, io.SeekCurrent)
+	return err == nil && at == 0
+}
+
+// plainTar unpacks a tar of the files of a root. Its digest is that of the tar.
+func (im *importer) plainTar(content io.Reader, raw *meter, how compression) (Result, error) {
+	if err := im.needRef(nil); err != nil {
+		return Result{}, err
+	}
+	if err := im.prepareTree(); err != nil {
+		return Result{}, err
+	}
+	sum := &meter{in: content, hash: digest("").hasher()}
+	if err := im.unpack(sum, raw, how); err != nil {
+		return Result{}, err
+	}
+	if im.state.Entries == 0 {
+		return Result{}, fault(unix.EINVAL, "there is nothing in it")
+	}
+	id := sumOf(sum.hash, "")
+	result := Result{Kind: KindTar, Info: im.info(id)}
+	result.Info.Layers = []rootfs.LayerInfo{{DiffID: string(id), Size: raw.count.Load()}}
+	return result, nil
+}
+
+// indexed finds the layers of an archive that can be read anywhere.
+func (im *importer) indexed(file *os.File) (*tarBlobs, error) {
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return nil, fmt.Errorf("read it: %w", bare(err))
+	}
+	return indexTar(im.ctx, file)
+}
+
+// spooled copies an archive that can be read once: its manifest may come last.
+func (im *importer) spooled(content io.Reader) (*tarBlobs, error) {
+	spool, err := rootfs.TempFile(im.tree)
+	if err != nil {
+		return nil, fmt.Errorf("make a file for the layers: %w", err)
+	}
+	return spoolTar(im.ctx, content, spool, im.limits().Bytes, im.progress)
+}
+
+// savedTar unpacks the image of a docker-archive or of an OCI layout in a tar.
+func (im *importer) savedTar(b *tarBlobs, err error) (Result, error) {
+	if err != nil {
+		return Result{}, err
+	}
+	defer func() {
+		if b.spooled {
+			b.file.Close()
+		}
+	}()
+	p, err := im.find(b)
+	if err != nil {
+		return Result{}, err
+	}
+	return im.picture(b, p)
+}
+
+// find tells a layout from a docker-archive. What docker 25 and newer save is
+// both; the index has the digests.
+func (im *importer) find(b blobs) (*picture, error) {
+	manifest, err := readSmall(b, "manifest.json", "manifest.json")
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, err
+	}
+	has := func(name string) bool {
+		f, _, err := b.open(name)
+		if err == nil {
+			f.Close()
+		}
+		return err == nil
+	}
+	switch {
+	case has("index.json"):
+		p, err := im.layout(b)
+		if err == nil && manifest != nil {
+			p.saidBy(manifest)
+		}
+		return p, err
+	case manifest != nil:
+		return im.dockerArchive(b, manifest)
+	case has("repositories"):
+		return nil, fault(unix.EINVAL, "it was saved by docker before 1.10, which is not supported; load and save it again with a newer one")
+	case has("oci-layout"):
+		return nil, fault(unix.ENOENT, "it has an oci-layout but no index.json: it is incomplete")
+	}
+	return nil, fault(unix.EINVAL, "it begins like an image archive, but has neither index.json nor manifest.json: it is incomplete, or cut off")
+}

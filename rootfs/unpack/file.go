@@ -1,0 +1,228 @@
+package unpack
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/rootfs"
+)
+
+const (
+	// smallFile is the size in bytes up to which a file is handed over to a
+	// writer as a whole.
+	smallFile = 64 << 10
+	// fileWriters write small files while the next entry is read. One is
+	// enough to take half of the system calls away from the reader.
+	fileWriters = 2
+	// buffers bound the memory and the open files on the way to the writers.
+	buffers = 16
+)
+
+// regular makes a file with its data.
+func (u *unpacker) regular(ctx context.Context, p place, hdr *tar.Header) error {
+	size := hdr.Size
+	if size > u.lim.FileBytes {
+		return &LimitError{LimitFileBytes, u.lim.FileBytes}
+	}
+	if u.st.Bytes > u.lim.Bytes-size {
+		return &LimitError{LimitBytes, u.lim.Bytes}
+	}
+	a := u.attributes(hdr, p.name)
+	parent, err := u.parent(p.dir, p.when)
+	if err != nil {
+		return err
+	}
+	fd := -1
+	err = u.anew(parent, p.base, func() error {
+		const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+		var err error
+		fd, err = unix.Openat(parent.fd, p.base, flags, 0o600)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	u.marks.name(parent, p.base)
+	u.st.Bytes += size
+	w := written{name: p.name, fd: fd, a: a}
+	if size <= smallFile {
+		return u.hand(ctx, w, int(size))
+	}
+	err = u.copyData(fd, size, isSparse(hdr))
+	if err == nil {
+		err = u.finish(w)
+	}
+	unix.Close(fd)
+	return err
+}
+
+// hand reads a small file and gives it to a writer.
+func (u *unpacker) hand(ctx context.Context, w written, size int) error {
+	w.buf = <-u.files.free
+	w.data = w.buf[:size]
+	_, err := io.ReadFull(u.archive, w.data)
+	if err != nil {
+		u.files.free <- w.buf
+		unix.Close(w.fd)
+		return explainRead(err)
+	}
+	select {
+	case u.files.jobs <- w:
+		return nil
+	case <-ctx.Done():
+		u.files.free <- w.buf
+		unix.Close(w.fd)
+		return context.Cause(ctx)
+	}
+}
+
+// copyData writes the data of a large file. The disk is looked at first, since
+// the size is known, but nothing is allocated for it: the header may lie.
+func (u *unpacker) copyData(fd int, size int64, sparse bool) error {
+	if !sparse {
+		if err := u.in.wantFree(size); err != nil {
+			return err
+		}
+	}
+	buf := u.data()
+	for at := int64(0); at < size; {
+		n, err := io.ReadFull(u.archive, buf[:min(int64(len(buf)), size-at)])
+		if err != nil {
+			return explainRead(err)
+		}
+		if sparse {
+			err = writeAround(fd, buf[:n], at)
+		} else {
+			err = writeAt(fd, buf[:n], at)
+		}
+		if err != nil {
+			return err
+		}
+		at += int64(n)
+	}
+	if sparse {
+		return unix.Ftruncate(fd, size)
+	}
+	return nil
+}
+
+// isSparse reports whether the archive has the file with holes, in the format
+// of old GNU tar or in one of those with PAX records. archive/tar reads holes
+// as zeros.
+func isSparse(hdr *tar.Header) bool {
+	if hdr.Typeflag == tar.TypeGNUSparse {
+		return true
+	}
+	for record := range hdr.PAXRecords {
+		if strings.HasPrefix(record, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
+}
+
+// holeSize is the size in bytes of the blocks that are left out when they are
+// zero.
+const holeSize = 4096
+
+// writeAround writes what is not zero. at is a multiple of holeSize.
+func writeAround(fd int, data []byte, at int64) error {
+	for len(data) > 0 {
+		hole := 0
+		for hole < len(data) && isZero(data[hole:min(hole+holeSize, len(data))]) {
+			hole = min(hole+holeSize, len(data))
+		}
+		end := hole
+		for end < len(data) && !isZero(data[end:min(end+holeSize, len(data))]) {
+			end = min(end+holeSize, len(data))
+		}
+		if err := writeAt(fd, data[hole:end], at+int64(hole)); err != nil {
+			return err
+		}
+		data, at = data[end:], at+int64(end)
+	}
+	return nil
+}
+
+func isZero(block []byte) bool { return string(block) == zeros[:len(block)] }
+
+var zeros = strings.Repeat("\x00", holeSize)
+
+func writeAt(fd int, data []byte, at int64) error {
+	for len(data) > 0 {
+		n, err := unix.Pwrite(fd, data, at)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return io.ErrShortWrite
+		}
+		data, at = data[n:], at+int64(n)
+	}
+	return nil
+}
+
+// written is an open file that is to get its data and attributes.
+type written struct {
+	name string
+	fd   int
+	a    attributes
+	data []byte
+	buf  []byte // that data lies in
+}
+
+// finish sets the attributes of a file that has its data.
+func (u *unpacker) finish(w written) error {
+	if err := u.setOwner(w.fd, w.name, w.a, w.a.mode); err != nil {
+		return err
+	}
+	return rootfs.SetTimes(w.fd, w.a.atime, w.a.mtime)
+}
+
+// writers are the goroutines that write small files. Names are made in the
+// order of the archive by the reader; data and attributes go through
+// descriptors, so it does not matter when.
+type writers struct {
+	jobs chan written
+	free chan []byte
+	wg   sync.WaitGroup
+}
+
+func (f *writers) start(ctx context.Context, u *unpacker) {
+	f.jobs, f.free = make(chan written, buffers), make(chan []byte, buffers)
+	for range buffers {
+		f.free <- make([]byte, smallFile)
+	}
+	for range fileWriters {
+		f.wg.Go(func() {
+			for w := range f.jobs {
+				var err error
+				if ctx.Err() == nil {
+					if err = writeAt(w.fd, w.data, 0); err == nil {
+						err = u.finish(w)
+					}
+				}
+				unix.Close(w.fd)
+				if err != nil {
+					u.fail(wrapEntry(w.name, err))
+				}
+				f.free <- w.buf
+			}
+		})
+	}
+}
+
+// stop waits for the writers.
+func (f *writers) stop() {
+	close(f.jobs)
+	f.wg.Wait()
+}

@@ -1,0 +1,245 @@
+package unpack
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/rootfs"
+)
+
+// dirFD is an open directory of the tree. It is valid until the next call of
+// parent or directory.
+type dirFD struct {
+	fd  int
+	ino uint64
+}
+
+// cachedDir is the directory that was used last: most entries of an archive
+// follow one that lies in the same directory. It is dropped as soon as a link
+// is made or anything removed, since its name may lead elsewhere then (D4).
+type cachedDir struct {
+	dirFD
+	name  string
+	stale bool
+}
+
+// drop makes the next call of parent resolve again. The descriptor stays open
+// until then.
+func (u *unpacker) drop() { u.cached.stale = true }
+
+// keep makes an open directory the cached one.
+func (u *unpacker) keep(name string, d dirFD) {
+	if u.cached.fd >= 0 {
+		unix.Close(u.cached.fd)
+	}
+	u.cached = cachedDir{dirFD: d, name: name}
+}
+
+// parent resolves a directory of the archive in the tree, and makes it, with
+// all that is missing above it, when it is not there. Whoever asks is about to
+// change it, so its times are taken down.
+func (u *unpacker) parent(name string, when time.Time) (dirFD, error) {
+	if u.cached.fd >= 0 && !u.cached.stale && u.cached.name == name {
+		return u.cached.dirFD, nil
+	}
+	d, st, err := u.lookup(name)
+	if errors.Is(err, unix.ENOENT) && name != "" {
+		if err := u.implicit(name, when); err != nil {
+			return dirFD{}, err
+		}
+		d, st, err = u.lookup(name)
+	}
+	if errors.Is(err, unix.ENOTDIR) {
+		err = refuse(unix.ENOTDIR, "what should be a directory above it is none")
+	}
+	if err != nil {
+		return dirFD{}, err
+	}
+	u.keep(name, d)
+	u.keepTimes(name, st)
+	return d, u.marks.within(d, u.rootDir.ino)
+}
+
+// lookup opens a directory of the archive, links resolved inside the tree.
+func (u *unpacker) lookup(name string) (dirFD, *unix.Stat_t, error) {
+	fd, err := u.root.OpenFD(atRoot(name), unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return dirFD{}, nil, err
+	}
+	var st unix.Stat_t
+	err = unix.Fstat(fd, &st)
+	if err == nil && st.Dev != u.rootDir.dev {
+		err = unix.EXDEV // nobody mounts in the tree; if so, it is none of ours
+	}
+	if err != nil {
+		unix.Close(fd)
+		return dirFD{}, nil, err
+	}
+	return dirFD{fd, st.Ino}, &st, nil
+}
+
+// atRoot is a clean name as openat2(2) wants it.
+func atRoot(name string) string {
+	if name == "" {
+		return "."
+	}
+	return name
+}
+
+// implicit makes a directory that the archive uses without having it: mode
+// 0755, of root, with the time of what is put into it.
+func (u *unpacker) implicit(name string, when time.Time) error {
+	if err := u.count(); err != nil {
+		return err
+	}
+	dir, base := split(name)
+	a := attributes{mode: 0o755, chown: !u.opt.Single, uid: int(u.opt.UIDOffset), gid: int(u.opt.GIDOffset)}
+	a.mtime = timespec(when)
+	a.atime = a.mtime
+	return u.makeDirectory(place{name: name, dir: dir, base: base, when: when}, a, false)
+}
+
+// directory makes a directory, or gives one that is there its attributes.
+func (u *unpacker) directory(p place, a attributes) error {
+	if p.name != "" {
+		return u.makeDirectory(p, a, true)
+	}
+	fd, err := u.root.OpenFD(".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	return u.adopt("", fd, a, false)
+}
+
+// makeDirectory makes p when it is no directory yet; what else is there is
+// taken away first, if that is allowed.
+func (u *unpacker) makeDirectory(p place, a attributes, replace bool) error {
+	parent, err := u.parent(p.dir, p.when)
+	if err != nil {
+		return err
+	}
+	made := true
+	err = unix.Mkdirat(parent.fd, p.base, 0o700)
+	if errors.Is(err, unix.EEXIST) {
+		var st unix.Stat_t
+		if err := unix.Fstatat(parent.fd, p.base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return err
+		}
+		switch {
+		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
+			made, err = false, nil
+		case !replace && st.Mode&unix.S_IFMT == unix.S_IFLNK:
+			return refuse(unix.ENOENT, "a link above it leads to nothing")
+		case !replace:
+			return refuse(unix.ENOTDIR, "what should be a directory above it is none")
+		default:
+			err = u.anew(parent, p.base, func() error { return unix.Mkdirat(parent.fd, p.base, 0o700) })
+		}
+	}
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Openat(parent.fd, p.base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	return u.adopt(p.name, fd, a, made)
+}
+
+// adopt gives an open directory its attributes and makes it the cached one. It
+// stays open to its owner, and its times are set, when nothing more is put into
+// it (flushDirs).
+func (u *unpacker) adopt(name string, fd int, a attributes, made bool) error {
+	var st unix.Stat_t
+	err := unix.Fstat(fd, &st)
+	if err == nil && !made {
+		err = u.clearXattrs(fd)
+	}
+	if err == nil {
+		err = u.setOwner(fd, name, a, a.mode|0o700)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return err
+	}
+	d := dirFD{fd, st.Ino}
+	u.keep(name, d)
+	if err := u.roomForDirs(); err != nil {
+		return err
+	}
+	u.dirs[st.Ino] = dirTimes{name: name, atime: a.atime, mtime: a.mtime, mode: a.mode}
+	if made {
+		u.marks.fresh(st.Ino)
+	}
+	return u.marks.within(d, u.rootDir.ino)
+}
+
+// dirTimes is what a directory gets in the end.
+type dirTimes struct {
+	name         string
+	atime, mtime unix.Timespec
+	mode         uint32
+}
+
+// maxDirs is how many directories wait for their times. A directory that comes
+// back after it had them is only set once more.
+const maxDirs = 16384
+
+// keepTimes takes the times of a directory down before the layer changes it.
+func (u *unpacker) keepTimes(name string, st *unix.Stat_t) {
+	if _, known := u.dirs[st.Ino]; !known {
+		u.dirs[st.Ino] = dirTimes{name: name, atime: st.Atim, mtime: st.Mtim, mode: st.Mode & 0o7777}
+	}
+}
+
+// roomForDirs keeps the memory for directories within bounds.
+func (u *unpacker) roomForDirs() error {
+	if len(u.dirs) < maxDirs {
+		return nil
+	}
+	return u.flushDirs()
+}
+
+// flushDirs sets times and modes of the directories that were changed, the
+// deepest first: a parent may be closed to us afterwards.
+func (u *unpacker) flushDirs() error {
+	inos := make([]uint64, 0, len(u.dirs))
+	for ino := range u.dirs {
+		inos = append(inos, ino)
+	}
+	slices.SortFunc(inos, func(a, b uint64) int { return strings.Compare(u.dirs[b].name, u.dirs[a].name) })
+	for _, ino := range inos {
+		if err := u.finishDir(ino, u.dirs[ino]); err != nil {
+			return wrapEntry(u.dirs[ino].name, err)
+		}
+	}
+	clear(u.dirs)
+	return nil
+}
+
+// finishDir passes over a directory that is gone, or that a link hides that was
+// made later.
+func (u *unpacker) finishDir(ino uint64, t dirTimes) error {
+	fd, err := u.root.OpenFD(atRoot(t.name), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+			return nil
+		}
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Ino != ino {
+		return err
+	}
+	if st.Mode&0o7777 != t.mode {
+		if err := unix.Fchmod(fd, t.mode); err != nil {
+			return err
+		}
+	}
+	return rootfs.SetTimes(fd, t.atime, t.mtime)
+}
