@@ -43,7 +43,9 @@ func (p *process) copyElsewhere(from, to int, job plan.TreeJob) error {
 	if err != nil {
 		return fmt.Errorf("prepare a helper process: %w", err)
 	}
-	pid, err := p.startWorker([]int{pair[1], data, pipe[1], from, to})
+	pid, err := p.startWorker(map[int]int{
+		plan.FDControl: pair[1], plan.FDJob: data, plan.FDReport: pipe[1], plan.FDFrom: from, plan.FDTo: to,
+	})
 	if err != nil {
 		return fmt.Errorf("start a helper process: %w", err)
 	}
@@ -76,24 +78,23 @@ func (d *descriptors) close() {
 	}
 }
 
-// startWorker executes this program anew, with files as the descriptors from
-// [plan.FDControl] on.
-func (p *process) startWorker(files []int) (pid int, err error) {
-	const above = plan.FDControl + 8 // the places that are going to be taken
+// startWorker executes this program anew, with files by the descriptors that they
+// are to be.
+func (p *process) startWorker(files map[int]int) (pid int, err error) {
+	const above = plan.FDTo + 1 // the places that are going to be taken
 	var list forkexec.Program
 	var copies descriptors
 	defer copies.close()
-	for _, fd := range files {
-		if _, err := copies.add(unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, above)); err != nil {
+	for place, fd := range files {
+		fd, err := copies.add(unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, above))
+		if err != nil {
 			return 0, err
 		}
+		list.Add("place a descriptor", unix.SYS_DUP3, uintptr(fd), uintptr(place), 0)
 	}
 	self, err := copies.add(unix.FcntlInt(uintptr(p.self), unix.F_DUPFD_CLOEXEC, above))
 	if err != nil {
 		return 0, err
-	}
-	for i := range files {
-		list.Add("place a descriptor", unix.SYS_DUP3, uintptr(copies[i]), uintptr(plan.FDControl+i), 0)
 	}
 	name, err := list.String("")
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 // holdSandbox keeps the sandbox's directory reachable after the host's root is
 // gone: as a mount of that directory alone, so that no ".." leads out of it.
 func (p *process) holdSandbox() error {
-	fd, err := unix.OpenTree(p.sandbox, "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
+	fd, err := unix.OpenTree(int(p.sandbox.Fd()), "", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_EMPTY_PATH)
 	if err != nil {
 		// The descriptor is of the supervisor's mount namespace; by its path
 		// the same directory is in ours.

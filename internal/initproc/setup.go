@@ -36,7 +36,7 @@ type process struct {
 	builder *mounts.Builder
 	held    map[int]int // copy-in sources by index
 	libs    []int       // libraries to copy along, in the plan's order
-	sandbox int         // the sandbox's directory in the store
+	sandbox *os.File    // the sandbox's directory in the store
 	program int         // the program, when it is to be copied in
 	dir     int         // the sandbox's directory, a detached mount of it alone
 	self    int         // this binary, for copyElsewhere
@@ -150,6 +150,7 @@ func (s *Setup) Do(pl *plan.Plan, fds []int) (*Payload, error) {
 		Setup: s, plan: pl, stages: pl.Stages(), conn: reaper.NewConn(s.control),
 		dir: -1, slave: -1, proc: -1, self: -1, held: map[int]int{},
 	}
+	defer p.closeFiles()
 	if err := p.begin(fds); err != nil {
 		return nil, &StageError{noStage, err}
 	}
@@ -172,6 +173,13 @@ func (s *Setup) Do(pl *plan.Plan, fds []int) (*Payload, error) {
 	return payload, nil
 }
 
+// closeFiles closes what must not be left to the garbage collector.
+func (p *process) closeFiles() {
+	if p.sandbox != nil {
+		p.sandbox.Close()
+	}
+}
+
 // begin takes what the supervisor sent along.
 func (p *process) begin(fds []int) error {
 	if _, err := unix.Setsid(); err != nil {
@@ -186,7 +194,7 @@ func (p *process) begin(fds []int) error {
 		}
 		_ = unix.Close(fds[fd])
 	}
-	p.sandbox, p.program = fds[plan.GoSandbox], fds[plan.GoProgram]
+	p.sandbox, p.program = os.NewFile(uintptr(fds[plan.GoSandbox]), p.plan.Root.Sandbox), fds[plan.GoProgram]
 	return p.holdSelf()
 }
 

@@ -176,13 +176,11 @@ func (p *process) readOnlyRoot() error {
 
 func (p *process) rootBy(method string) error {
 	sandbox := p.plan.Root.Sandbox
-	dir := os.NewFile(uintptr(p.sandbox), sandbox)
-	defer dir.Close()
 	root := p.plan.Identity.Layout.Root()
 	owner := rootfs.Ownership{Single: p.singleOwner(), UID: int(root.UID), GID: int(root.GID)}
 	if method == plan.CopyOverlay {
 		if !p.plan.Root.Again {
-			if err := rootfs.PrepareOverlay(dir, owner); err != nil {
+			if err := rootfs.PrepareOverlay(p.sandbox, owner); err != nil {
 				return err
 			}
 		}
@@ -194,7 +192,7 @@ func (p *process) rootBy(method string) error {
 		})
 	}
 	if !p.plan.Root.Again {
-		if err := p.copyTree(dir, method, owner); err != nil {
+		if err := p.copyTree(p.sandbox, method, owner); err != nil {
 			return err
 		}
 	}
