@@ -163,6 +163,13 @@ func countCalls(t *testing.T, box sbxtest.Sandbox, args []string) map[string]int
 	if len(counts) < 8 {
 		t.Fatalf("the trace shows only %v", counts)
 	}
+	// A call that is newer than this strace goes by its number.
+	for call, n := range counts {
+		if number, ok := strings.CutPrefix(call, "syscall_"); ok {
+			delete(counts, call)
+			counts[number] = n
+		}
+	}
 	return counts
 }
 

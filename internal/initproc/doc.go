@@ -1,13 +1,15 @@
-// Package initproc is pid 1 of a sandbox: the binary itself, executed again as
-// "sbx-init" in the new namespaces with an empty environment.
+// Package initproc is pid 1 of a sandbox while it sets everything up, and the
+// workers of the store.
 //
-// It lives in U1, the outer of the two user namespaces. It takes what it needs
-// of the host, leaves the host's root behind, builds the new one, starts the
-// payload in U2, and from then on only reaps, forwards signals and waits. The
-// payload cannot trace it, read its memory or open its /proc entries: it has no
-// rights in U1, and pid 1 is not dumpable.
+// [Setup.Do] runs in pid 1, in the supervisor's memory (package vfork): it has
+// every right in U1, carries out the stages of a plan one by one, and clones the
+// payload, which waits at a gate. [Payload.Become] then makes pid 1 another
+// program (package reaper), and [Payload.Release], in the supervisor again, opens
+// the gate.
 //
 // Everything before the payload is a [plan.Stage]; see [process.do] for the
-// table. What happens between clone(2) and execve(2) of the payload is the list
-// in payload.go.
+// actions. What happens between clone(2) and execve(2) of the payload is a list of
+// system calls, see compose.
+//
+// [WorkerMain] is this binary executed again, for a job in the store.
 package initproc

@@ -201,11 +201,7 @@ func (p *process) begin(fds []int) error {
 // holdSelf opens this binary, by a link that leads to the file that runs now even
 // when its name has been given to another one meanwhile.
 func (p *process) holdSelf() error {
-	copies := !p.plan.Root.InMemory && !p.plan.Root.ReadOnly
-	for _, c := range p.plan.CopyIn {
-		copies = copies || c.Directory
-	}
-	if !copies {
+	if !p.plan.CopiesTrees() {
 		return nil
 	}
 	var err error

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/cgroupv2"
-	"github.com/sbx-run/sbx/internal/plan"
 )
 
 // groupTime bounds each step with the host's cgroups: a service manager that
@@ -70,7 +69,11 @@ func (r *run) makeGroup() error {
 			limits.Pids = 0
 		}
 	}
-	leaf, err := parent.NewLeaf(ctx, r.plan.ID, limits)
+	own := limits
+	if own.Pids > 0 {
+		own.Pids += r.plan.OwnThreads()
+	}
+	leaf, err := parent.NewLeaf(ctx, r.plan.ID, own)
 	if err != nil {
 		return err
 	}
@@ -208,11 +211,7 @@ func (r *run) judge() error {
 		return err
 	}
 	r.result.Stats = &after
-	asked := r.group.limits // as the user knows them
-	if asked.Pids != 0 {
-		asked.Pids -= plan.OwnThreads
-	}
-	r.result.Findings = cgroupv2.Verdict(r.group.before, after, asked)
+	r.result.Findings = cgroupv2.Verdict(r.group.before, after, r.group.limits)
 	return nil
 }
 

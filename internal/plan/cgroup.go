@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/sbx-run/sbx/cgroupv2"
@@ -97,11 +98,23 @@ func askedControllers(l LimitSpec) []string {
 	return list
 }
 
-// OwnThreads is added to the limit of processes for pid 1's threads, which count
-// in the cgroup like all others. RLIMIT_NPROC gets more, so that where there is a
-// cgroup it is the cgroup that refuses: the kernel counts only that, and the
+// OwnThreads is added to the limit of processes for those of sbx's own that count
+// in the cgroup like all others: pid 1, and where a tree has to be copied the
+// threads of the process that does. RLIMIT_NPROC gets more, so that where there is
+// a cgroup it is the cgroup that refuses: the kernel counts only that, and the
 // closing line can tell.
-const OwnThreads = 16
+func (p *Plan) OwnThreads() int64 {
+	if p.CopiesTrees() {
+		return 16
+	}
+	return 1
+}
+
+// CopiesTrees tells whether whole directories are copied before the program
+// starts: the image, or a --copy-in.
+func (p *Plan) CopiesTrees() bool {
+	return !p.Root.InMemory && !p.Root.ReadOnly || slices.ContainsFunc(p.CopyIn, func(c CopyJob) bool { return c.Directory })
+}
 
 // limitsOf adds the defaults: half of the memory, no swap, 512 processes.
 func limitsOf(l LimitSpec, memory int64) (cgroupv2.Limits, error) {
@@ -112,7 +125,6 @@ func limitsOf(l LimitSpec, memory int64) (cgroupv2.Limits, error) {
 	if l.Pids != 0 {
 		limits.Pids = l.Pids
 	}
-	limits.Pids += OwnThreads
 	switch {
 	case l.MemorySwap == 0:
 	case l.Memory == 0:
@@ -159,7 +171,7 @@ func limitLayers(s Spec, f Facts, p *Plan) []Layer {
 		memory.Detail = "the controller memory is not delegated"
 	}
 	if has("pids") {
-		pids = Layer{Name: "pids", State: Enforced, Detail: fmt.Sprintf("%d processes and threads (%s)", p.Cgroup.Limits.Pids-OwnThreads, f.Cgroup.Rung)}
+		pids = Layer{Name: "pids", State: Enforced, Detail: fmt.Sprintf("%d processes and threads (%s)", p.Cgroup.Limits.Pids, f.Cgroup.Rung)}
 	}
 	switch {
 	case has("cpu") && p.Cgroup.Limits.CPU != (cgroupv2.Quota{}):

@@ -45,9 +45,9 @@ func isFile(profile string) bool {
 func process(s Spec, f Facts, p *Plan) (Process, error) {
 	pids := s.Limits.Pids
 	if p.Cgroup.Use {
-		// pid 1's threads count against RLIMIT_NPROC as well, in the namespace
-		// above, and the kernel looks at it first.
-		pids = p.Cgroup.Limits.Pids + OwnThreads
+		// sbx's own count against RLIMIT_NPROC as well, in the namespace above,
+		// and the kernel looks at it first.
+		pids = p.Cgroup.Limits.Pids + 2*p.OwnThreads()
 	}
 	limits, err := rlimits(s.Ulimits, pids, f.HardLimits)
 	if err != nil {
