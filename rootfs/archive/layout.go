@@ -21,7 +21,7 @@ const (
 
 const (
 	maxDepth      = 4    // indexes below each other
-	maxCandidates = 4096 // manifests in all
+	maxCandidates = 1024 // manifests in all
 	maxConfigs    = 64   // that are read to find out a platform
 )
 
@@ -97,6 +97,9 @@ func (l *layout) collect(doc *document, above candidate, depth int) error {
 		}
 		switch kindOfType(d.MediaType) {
 		case aManifest:
+			if slices.ContainsFunc(l.found, c.same) {
+				continue
+			}
 			if len(l.found) >= maxCandidates {
 				return fault(unix.EFBIG, "its indexes list more than %d images", maxCandidates)
 			}
@@ -147,6 +150,12 @@ func (c *candidate) name(annotations map[string]string) {
 	default:
 		c.refs, c.tag = nil, ref
 	}
+}
+
+// same tells whether another candidate is this one, listed once more.
+func (c *candidate) same(other candidate) bool {
+	return c.Digest == other.Digest && c.Size == other.Size && c.called() == other.called() && (c.Platform == nil) == (other.Platform == nil) &&
+		(c.Platform == nil || *c.Platform == *other.Platform)
 }
 
 // called says what the candidate is called in a list.
