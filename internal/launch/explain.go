@@ -27,7 +27,10 @@ func cloneError(err error) error {
 	case unix.EPERM:
 		e.Hint = permissionHint()
 	case unix.EACCES:
-		e.Hint = "a security module forbids user namespaces to this program" + appArmorHint()
+		e.Hint = "a security module forbids user namespaces to this program"
+		if hint := RestrictedHint(); hint != "" {
+			e.Hint += ": " + hint
+		}
 	case unix.ENOSPC:
 		e.Hint = limitHint(procSysUser)
 	case unix.EUSERS:
@@ -65,8 +68,8 @@ func permissionHint() string {
 	if value("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
 		return "kernel.unprivileged_userns_clone is 0 on this host: ask the administrator for `sysctl kernel.unprivileged_userns_clone=1`"
 	}
-	if hint := appArmorHint(); hint != "" {
-		return strings.TrimPrefix(hint, ": ")
+	if hint := RestrictedHint(); hint != "" {
+		return hint
 	}
 	if inChroot() {
 		return "sbx runs in a chroot, where the kernel refuses user namespaces: start it from the real root"
@@ -79,7 +82,7 @@ func appArmorHint() string {
 	if value("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") != "1" {
 		return ""
 	}
-	return ": kernel.apparmor_restrict_unprivileged_userns is 1, so an AppArmor profile with `userns` for the path of this program is needed; `sbx doctor --admin` prints it for the administrator"
+	return "kernel.apparmor_restrict_unprivileged_userns is 1, so an AppArmor profile with `userns` for the path of this program is needed; `sbx doctor --admin` prints it for the administrator"
 }
 
 // inChroot: the kernel refuses a user namespace to a process whose root is not
@@ -143,7 +146,7 @@ func stageError(p *plan.Plan, m plan.Message) error {
 	if (e.Errno == unix.EPERM || e.Errno == unix.EACCES) && !e.NotRunnable {
 		// The restricted user namespace of Ubuntu can be made and gives no
 		// rights, so what fails is the first step that needs one.
-		e.Hint = strings.TrimPrefix(appArmorHint(), ": ")
+		e.Hint = RestrictedHint()
 	}
 	if e.Errno == unix.EROFS && strings.Contains(e.Text, "/proc/sys/") {
 		e.Hint = "/proc/sys is read-only, as is usual inside a container; start that container with --security-opt unmask=ALL (podman) or --security-opt systempaths=unconfined (docker)"

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -159,9 +160,9 @@ func checkTimeout(s Spec) error {
 // switch that says so. What has no switch to read is explained when clone(2)
 // itself is refused.
 func checkKernel(k Kernel, c Caller) error {
-	if k.MaxUserNamespaces == 0 {
+	if n := k.MaxUserNamespaces; n == 0 || n == 1 {
 		return &MissingLayer{Layer: Layer{
-			Name: "userns", State: Missing, Detail: "user.max_user_namespaces is 0",
+			Name: "userns", State: Missing, Detail: fmt.Sprintf("user.max_user_namespaces is %d, and a sandbox takes two, one in the other", n),
 			Fix: "ask the administrator for `sysctl user.max_user_namespaces=10000`",
 		}, Asked: true}
 	}
