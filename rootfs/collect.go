@@ -118,8 +118,8 @@ func (s *Store) collectSandboxes(dead func(SandboxState) error) error {
 // did elsewhere is undone first, as for one that goes.
 func (b *Sandbox) settle(dead func(SandboxState) error) error {
 	defer b.Close()
-	if !b.State.Ended.IsZero() {
-		return nil
+	if err := RemoveTree(b.Dir, IncomingDir); err != nil || !b.State.Ended.IsZero() {
+		return err
 	}
 	if err := dead(b.State); err != nil {
 		return err

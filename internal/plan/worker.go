@@ -25,6 +25,8 @@ type Job struct {
 	EmptyTrash *TrashJob            `json:"emptyTrash,omitempty"`
 	View       *ViewJob             `json:"view,omitempty"`
 	Diff       *DiffJob             `json:"diff,omitempty"`
+	CopyOut    *CopyOutJob          `json:"copyOut,omitempty"`
+	CopyIn     *CopyInJob           `json:"copyIn,omitempty"`
 }
 
 // TrashJob names what is to be deleted in a store's trash.
@@ -92,6 +94,7 @@ type Report struct {
 	Progress *rootfs.Progress `json:"progress,omitempty"`
 	Imported *Imported        `json:"imported,omitempty"` // an importer's result
 	Changes  []WireChange     `json:"changes,omitempty"`  // some of a diff; more follow
+	Copied   *Copied          `json:"copied,omitempty"`   // the result of a copy
 	Error    string           `json:"error,omitempty"`
 	Errno    int              `json:"errno,omitempty"`
 }

@@ -19,6 +19,10 @@ func (u *unpacker) entry(ctx context.Context, hdr *tar.Header) error {
 		return err
 	}
 	what, dir, base, err := interpret(name)
+	if u.opt.AnyName {
+		what, err = aFile, nil
+		dir, base = split(name)
+	}
 	switch {
 	case err != nil:
 		return err

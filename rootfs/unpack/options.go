@@ -21,6 +21,9 @@ type Options struct {
 	// bits are dropped and noted: they would lend the caller's rights to others
 	// (SECURITY D8). Offsets and counts have no meaning then.
 	Single bool `json:"single,omitempty"`
+	// AnyName takes names that begin with ".wh." as names of files: the archive
+	// is no layer of an image.
+	AnyName bool `json:"any_name,omitempty"`
 	// Limits; fields that are 0 have the value of DefaultLimits.
 	Limits Limits `json:"limits"`
 	// Compressed tells how many bytes have been read so far of what the layer
