@@ -152,7 +152,7 @@ func (r *run) start(maps <-chan error) error {
 		err = mapErr
 	}
 	if err == nil {
-		err = r.admit(r.init.process.Pid)
+		err = r.admit()
 	}
 	if err == nil {
 		err = r.release()
