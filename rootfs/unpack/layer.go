@@ -49,7 +49,7 @@ func Layer(ctx context.Context, tree *os.File, layer io.Reader, opt Options, st 
 	}
 	st.Layers++
 	if opt.Progress != nil {
-		opt.Progress(st.Entries, st.Bytes)
+		opt.Progress(st.Entries, st.Stream)
 	}
 	return nil
 }

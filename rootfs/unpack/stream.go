@@ -83,6 +83,6 @@ func (s *stream) tell() {
 	}
 	if now := time.Now(); now.Sub(s.told) >= progressEvery {
 		s.told = now
-		s.opt.Progress(s.st.Entries, s.st.Bytes)
+		s.opt.Progress(s.st.Entries, s.st.Stream)
 	}
 }

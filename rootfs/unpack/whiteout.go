@@ -47,9 +47,10 @@ func (m *marks) fresh(ino uint64) {
 	}
 }
 
-// name marks an entry that is no directory.
+// name marks an entry that is no directory. All that is in a directory of the
+// layer's own is its own anyway.
 func (m *marks) name(parent dirFD, name string) {
-	if m.active() {
+	if _, own := m.made[parent.ino]; m.active() && !own {
 		m.names[dirEntry{parent.ino, maphash.String(m.seed, name)}] = struct{}{}
 	}
 }
