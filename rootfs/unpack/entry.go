@@ -34,7 +34,7 @@ func (u *unpacker) entry(ctx context.Context, hdr *tar.Header) error {
 		return u.whiteout(dir, base)
 	case what == anOpaque:
 		return u.opaque(dir)
-	case name == "" && hdr.Typeflag != tar.TypeDir:
+	case name == "" && hdr.Typeflag != tar.TypeDir && hdr.Typeflag != typeDumpDir:
 		return refuse(unix.EINVAL, "the root of the archive is no directory")
 	}
 	delete(u.skipped, name)

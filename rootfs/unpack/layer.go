@@ -66,6 +66,7 @@ type unpacker struct {
 	root    *rootfs.Root
 	rootDir inode
 	in      *stream
+	blocks  blocks // over in
 	archive *tar.Reader
 	files   writers
 	buf     []byte // of the data of large files
@@ -100,7 +101,8 @@ func (u *unpacker) open(ctx context.Context, tree *os.File, layer io.Reader) err
 	if err := u.in.wantFree(0); err != nil {
 		return fmt.Errorf("unpack to %s: %w", quote.Quote(tree.Name()), err)
 	}
-	u.archive = tar.NewReader(bufio.NewReaderSize(u.in, readAhead))
+	u.blocks.in = bufio.NewReaderSize(u.in, readAhead)
+	u.archive = tar.NewReader(&u.blocks)
 	u.files.start(ctx, u)
 	return nil
 }
@@ -140,6 +142,9 @@ func (u *unpacker) apply(ctx context.Context) error {
 	// The caller hashes the stream as it goes by, padding included.
 	if _, err := io.CopyBuffer(io.Discard, onlyReader{u.in}, u.data()); err != nil {
 		return explainRead(err)
+	}
+	if !u.blocks.zero && u.in.read%blockSize != 0 {
+		return explainRead(io.ErrUnexpectedEOF) // archive/tar takes a cut in the padding for the end
 	}
 	return nil
 }
