@@ -53,6 +53,7 @@ type cli struct {
 	Ps       psCommand       `cmd:"" help:"List the sandboxes that run; with -a also those that were kept."`
 	Diff     diffCommand     `cmd:"" help:"List what a kept sandbox changed in its image: A added, C changed, D deleted."`
 	Cp       cpCommand       `cmd:"" help:"Copy files out of a kept sandbox, or into it."`
+	Commit   commitCommand   `cmd:"" help:"Make an image of a kept sandbox."`
 	Rm       rmCommand       `cmd:"" help:"Remove sandboxes that were kept."`
 	Image    imageCommand    `cmd:"" help:"Work with images that came from elsewhere."`
 	Gc       gcCommand       `cmd:"" help:"Remove what runs that were killed left behind."`

@@ -310,8 +310,7 @@ func unpackIncoming(sandbox, archive *os.File, c *plan.Copied) (remove func(), d
 	err = unpack.Layer(context.Background(), dir, io.Reader(archive), unpack.Options{Single: true, AnyName: true}, &st)
 	if err != nil {
 		remove()
-		text, _, _ := strings.Cut(err.Error(), "; --limit")
-		return nil, nil, &archiveError{text: "read the archive: " + text, err: err}
+		return nil, nil, limited("read the archive", err)
 	}
 	for _, n := range st.Notes {
 		if n.Kind != unpack.NoteSingle {
@@ -321,12 +320,17 @@ func unpackIncoming(sandbox, archive *os.File, c *plan.Copied) (remove func(), d
 	return remove, dir, nil
 }
 
-// archiveError leaves out the advice of a limit's error, which is about flags
-// that cp does not have.
-type archiveError struct {
+// limited says what was being done. The advice of a limit's error is left out: it
+// is about flags of another command.
+func limited(what string, err error) error {
+	text, _, _ := strings.Cut(err.Error(), "; --limit")
+	return &limitedError{text: what + ": " + text, err: err}
+}
+
+type limitedError struct {
 	text string
 	err  error
 }
 
-func (e *archiveError) Error() string { return e.text }
-func (e *archiveError) Unwrap() error { return e.err }
+func (e *limitedError) Error() string { return e.text }
+func (e *limitedError) Unwrap() error { return e.err }

@@ -50,6 +50,9 @@ func work(say func(plan.Report) error) (rep plan.Report, err error) {
 		return rep, view(job.View)
 	case job.Diff != nil:
 		return rep, diff(job.Diff, say)
+	case job.Commit != nil:
+		rep.Imported, err = commit(job.Commit, progress)
+		return rep, err
 	case job.CopyOut != nil && len(files) == 1:
 		rep.Copied, err = copyOut(job.CopyOut, files[0])
 		return rep, err

@@ -108,3 +108,11 @@ type Copied struct {
 	Bytes   int64    `json:"bytes"`
 	LeftOut []string `json:"leftOut,omitempty"` // a sentence each; names in it are quoted
 }
+
+// CommitJob asks for a copy of a kept sandbox in the tree of an image that is
+// being made.
+type CommitJob struct {
+	Tree    KeptTree         `json:"tree"`
+	Staging string           `json:"staging"` // the image's tree, empty
+	Owner   rootfs.Ownership `json:"owner"`   // of both
+}

@@ -27,6 +27,7 @@ type Job struct {
 	Diff       *DiffJob             `json:"diff,omitempty"`
 	CopyOut    *CopyOutJob          `json:"copyOut,omitempty"`
 	CopyIn     *CopyInJob           `json:"copyIn,omitempty"`
+	Commit     *CommitJob           `json:"commit,omitempty"`
 }
 
 // TrashJob names what is to be deleted in a store's trash.
