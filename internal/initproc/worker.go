@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -89,7 +90,7 @@ func receiveJob() (job plan.Job, files []*os.File, err error) {
 	if job.CopyOut != nil || job.CopyIn != nil {
 		return job, files, nil // he may reach his own files through one of them
 	}
-	if err := unix.Setgroups([]int{}); err != nil && !errors.Is(err, unix.EPERM) {
+	if err := syscall.Setgroups([]int{}); err != nil && !errors.Is(err, unix.EPERM) { // of every thread
 		return job, files, fmt.Errorf("clear the groups: %w", err)
 	}
 	return job, files, dieWithParent()
