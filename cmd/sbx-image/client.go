@@ -90,7 +90,7 @@ func newClient(t task) (*client, error) {
 }
 
 func trustedRoots(t task) (*x509.CertPool, error) {
-	if len(t.CAs) == 0 {
+	if t.Request.CAFile == "" {
 		return nil, nil // the system's
 	}
 	roots, err := x509.SystemCertPool()
