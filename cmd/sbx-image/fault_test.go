@@ -1,9 +1,14 @@
 package main
 
 import (
+	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +16,9 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/pull"
 )
@@ -110,7 +118,8 @@ func TestFaults(t *testing.T) {
 				w.WriteHeader(http.StatusTooManyRequests)
 				fmt.Fprint(w, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down\u001b[31m"}]}`)
 			},
-			kind: pull.RateLimit, words: "too many requests (it says: slow down",
+			kind: pull.RateLimit, words: "too many requests (it says: slow down\x1b[31m), and asks to wait 1h0m0s",
+			check: func(t *testing.T, asked []*http.Request, _ pull.Result) { atMost(t, asked, 1) },
 		},
 		"gone": {
 			answer: func(w http.ResponseWriter, r *http.Request, content []byte, n int) { http.NotFound(w, r) },
@@ -209,5 +218,58 @@ func TestFaults(t *testing.T) {
 				t.Error("wrong bytes are kept for the next try")
 			}
 		})
+	}
+}
+
+// HTTP/2 has other words for a broken connection.
+func TestCutOffInHTTP2(t *testing.T) {
+	f := newFake(t, func(h http.Handler) *httptest.Server {
+		server := httptest.NewUnstartedServer(h)
+		server.EnableHTTP2 = true
+		server.StartTLS()
+		return server
+	})
+	digest, content := pushed(t, f)
+	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		if !isBlob(r, digest) {
+			return false
+		}
+		sendRange(w, r, content, 700_000)
+		return true
+	})
+	newAttempt(t, f, "tool").mustFetch(t)
+	asked := f.asked("/blobs/" + digest)
+	if last := asked[len(asked)-1]; len(asked) < 4 || last.ProtoMajor != 2 || last.Header.Get("Range") == "" {
+		t.Errorf("%d requests, the last one %s with %v", len(asked), last.Proto, last.Header)
+	}
+}
+
+// A full disk is said to be one.
+func TestDiskFull(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	p := &part{file: full, want: v1.Descriptor{Size: 3}, sum: sha256.New(), done: new(atomic.Int64)}
+	err = p.receive(strings.NewReader("abc"), func() {})
+	if f := failure(err); !errors.Is(f, unix.ENOSPC) || f.Kind != pull.Local || f.Text != "write the download to the store: no space left on device" {
+		t.Errorf("%+v", f)
+	}
+}
+
+// What an error says when nothing answers, in words without the library's own.
+func TestExplainNetwork(t *testing.T) {
+	address := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}
+	for want, err := range map[string]error{
+		"dial at 192.0.2.1:443: network is unreachable":            &url.Error{Op: "Get", URL: "https://x", Err: &net.OpError{Op: "dial", Addr: address, Err: os.NewSyscallError("connect", unix.ENETUNREACH)}},
+		"no address is known for registry.example.com":             &net.DNSError{Name: "registry.example.com", IsNotFound: true},
+		"find the address of registry.example.com: server failure": &net.DNSError{Name: "registry.example.com", Err: "server failure"},
+		"the proxy: connection refused":                            &net.OpError{Op: "proxyconnect", Err: unix.ECONNREFUSED},
+		"unexpected EOF":                                           &url.Error{Op: "Get", URL: "https://x", Err: io.ErrUnexpectedEOF},
+	} {
+		if got := explainNetwork(err); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

@@ -192,6 +192,24 @@ func TestPullProgress(t *testing.T) {
 	}
 }
 
+// A proxy is obeyed, and may be on this machine.
+func TestPullThroughProxy(t *testing.T) {
+	f := newFake(t, httptest.NewServer)
+	digest, content := pushed(t, f)
+	well(f, digest, content)
+	box := sbxtest.NewStore(t)
+	box.Env = []string{"HTTP_PROXY=" + f.URL} // it answers itself what it is asked to pass on
+	box.MustRun(t, "image", "pull", "--plain-http", "registry.example.com/tool:1")
+	if asked := f.asked("/blobs/" + digest); len(asked) != 1 || asked[0].Host != "registry.example.com" {
+		t.Errorf("%d requests: %v", len(asked), asked)
+	}
+	box.Env = []string{"HTTP_PROXY=http://127.0.0.1:1"}
+	result := box.Run(t, "image", "pull", "--plain-http", "registry.example.com/tool:1")
+	if result.Exit != 125 || !strings.Contains(result.Stderr, "the proxy: dial at 127.0.0.1:1: connection refused") {
+		t.Errorf("%v", result)
+	}
+}
+
 // What a registry says reaches the terminal quoted.
 func TestPullQuotes(t *testing.T) {
 	f := newFake(t, httptest.NewServer)
