@@ -235,12 +235,17 @@ func unpacked(t testing.TB, src Source, change ...func(*Options)) (Result, strin
 		t.Fatal(err)
 	}
 	defer tree.Close()
+	result, err := importInto(tree, src, change...)
+	return result, dir, err
+}
+
+// importInto imports a source with one id.
+func importInto(tree *os.File, src Source, change ...func(*Options)) (Result, error) {
 	opt := Options{Name: "it", Owner: rootfs.Ownership{Single: true}}
 	for _, c := range change {
 		c(&opt)
 	}
-	result, err := Import(context.Background(), src, tree, opt)
-	return result, dir, err
+	return Import(context.Background(), src, tree, opt)
 }
 
 // content reads a file of a tree.
