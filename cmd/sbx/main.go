@@ -148,7 +148,7 @@ func Run(args []string, stdout, stderr io.Writer) (status int) {
 	}
 	ctx, err := parser.Parse(args)
 	if err != nil {
-		return s.fail(fmt.Errorf("%w; see sbx --help", err))
+		return s.fail(fmt.Errorf("%w (see sbx --help)", err))
 	}
 	return s.status(ctx.Run(s, begun))
 }

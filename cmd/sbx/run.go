@@ -185,7 +185,7 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 	begin := time.Now()
 	result, err := launch.Run(p, held, begun, file != nil)
 	if err != nil {
-		return explainRun(err, p)
+		return explainRun(err, spec, p)
 	}
 	if file != nil {
 		if err := writeReport(file, p, result, begin); err != nil {

@@ -59,6 +59,9 @@ func Build(s Spec, f Facts) (*Plan, error) {
 	if p.Process, err = process(s, f, p); err != nil {
 		return nil, err
 	}
+	if f.Stdio[0].Kind == StreamDir {
+		p.Warnings = append(p.Warnings, "standard input is a directory, which nobody can read: the program gets an empty one")
+	}
 	p.Layers = layers(s, f, p)
 	if err := checkLayers(p.Layers, s); err != nil {
 		return nil, err

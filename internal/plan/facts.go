@@ -151,11 +151,14 @@ type Shared struct {
 type CopyFact struct {
 	PathPair
 	Directory bool `json:"directory"`
+	// IsProgram: it is the file that will be executed.
+	IsProgram bool `json:"isProgram,omitempty"`
 }
 
 // Kinds of a [Stream].
 const (
 	StreamClosed = "closed"
+	StreamDir    = "directory" // cannot be read: the program gets an empty input
 	StreamTTY    = "tty"
 	StreamPipe   = "pipe"
 	StreamSocket = "socket"

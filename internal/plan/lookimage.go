@@ -224,9 +224,10 @@ func (l *look) program() error {
 	}
 	prog, err := rootfs.OpenProgram(name)
 	if err != nil {
-		return err
+		return l.copiedInstead(err, name)
 	}
 	l.held.Program = prog
+	l.isCopied(prog)
 	dir := boxDir
 	for _, sh := range l.facts.Shares {
 		if under(boxDir, sh.Target) {
@@ -242,6 +243,31 @@ func (l *look) program() error {
 	return l.needs(prog)
 }
 
+// copiedInstead adds to the error for a program that this host does not have what
+// the user may have meant: PROGRAM with a slash is a file of the host's, and what
+// --copy-in brings has a name inside.
+func (l *look) copiedInstead(err error, name string) error {
+	for _, c := range l.facts.CopyIn {
+		if inside := c.inside(); path.Base(inside) == path.Base(name) && errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("%w; what --copy-in brings is %s inside: run it by that name", err, inside)
+		}
+	}
+	return err
+}
+
+// isCopied marks a --copy-in of the program itself.
+func (l *look) isCopied(prog *rootfs.Program) {
+	own, err := prog.File.Stat()
+	if err != nil {
+		return
+	}
+	for i, c := range l.facts.CopyIn {
+		if st, err := os.Stat(c.Source); err == nil && os.SameFile(st, own) {
+			l.facts.CopyIn[i].IsProgram = true
+		}
+	}
+}
+
 // isInside tells whether the sandbox will have a file of this name by itself.
 func (l *look) isInside(name string) bool {
 	for _, sh := range l.facts.Shares {
@@ -250,7 +276,7 @@ func (l *look) isInside(name string) bool {
 		}
 	}
 	for _, c := range l.facts.CopyIn {
-		if c.Target != "" && under(name, path.Clean(c.Target)) {
+		if c.Directory && under(name, c.inside()) || name == c.inside() {
 			return true
 		}
 	}

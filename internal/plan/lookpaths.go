@@ -99,7 +99,7 @@ func (l *look) copies() error {
 		if err != nil {
 			return fmt.Errorf("find the working directory: %w", err)
 		}
-		l.facts.CopyIn = append(l.facts.CopyIn, CopyFact{PathPair{abs, c.Target}, st.IsDir()})
+		l.facts.CopyIn = append(l.facts.CopyIn, CopyFact{PathPair: PathPair{abs, c.Target}, Directory: st.IsDir()})
 	}
 	return nil
 }
