@@ -84,7 +84,9 @@ func (u *unpacker) leaveOut(kind string, p place) error {
 		return err
 	}
 	defer unix.Close(d.fd)
-	u.keepTimes(p.dir, st)
+	if err := u.keepTimes(p.dir, st); err != nil {
+		return err
+	}
 	if err := u.takeAway(d, p.base); !errors.Is(err, unix.ENOENT) {
 		return err
 	}

@@ -41,6 +41,7 @@ func Layer(ctx context.Context, tree *os.File, layer io.Reader, opt Options, st 
 	if err == nil {
 		err = u.flushDirs()
 	}
+	u.forgetDirs()
 	if u.cached.fd >= 0 {
 		unix.Close(u.cached.fd)
 	}
