@@ -241,7 +241,7 @@ func copyIn(job *plan.CopyInJob, from *os.File) (*plan.Copied, error) {
 		return nil, fmt.Errorf("copy to %s inside: %w", quote.Quote(string(job.Path)), err)
 	}
 	t := rootfs.NewTransfer(context.Background(), dst, proc, rootfs.TransferOptions{
-		Replace: true, Owner: &job.Owner, Name: path.Dir(string(job.Path)),
+		Replace: true, Owner: &job.Owner, Name: dst.Name(),
 	})
 	switch {
 	case job.Kind == plan.SourceLink:
@@ -286,7 +286,7 @@ func placeIn(root *rootfs.Root, job *plan.CopyInJob) (dst *os.File, name string,
 	if err != nil {
 		return nil, "", err
 	}
-	return os.NewFile(uintptr(fd), clean), path.Base(clean), nil
+	return os.NewFile(uintptr(fd), path.Dir(clean)), path.Base(clean), nil
 }
 
 // unpackIncoming unpacks an archive beside the sandbox's copy. Nothing of it is

@@ -32,7 +32,7 @@ type Facts struct {
 	// Config is what an imported image says about how it is to be run; nil for
 	// all other images, and for those that say nothing.
 	Config *rootfs.ImageConfig `json:"config,omitempty"`
-	// Filled are those of the directories /tmp, /var/tmp, /run and the user's
+	// Filled are those of the directories /tmp, /var/tmp, /run, /box and the user's
 	// home that stay as an imported image has them: not empty, or the same
 	// directory as another one of them.
 	Filled []string `json:"filled,omitempty"`
