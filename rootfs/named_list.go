@@ -86,3 +86,16 @@ func (s *Store) imagesOf(kind string) ([]StoredImage, error) {
 	}
 	return list, nil
 }
+
+// Known gives, by their digests, the keys of the imported images whose files
+// have this owner: what need not be fetched once more.
+func (s *Store) Known(owner Ownership) (map[string]string, error) {
+	list, err := s.imagesOf(importedDir)
+	known := make(map[string]string)
+	for _, img := range list {
+		if ValidDigest(img.Digest) && importedKey(img.Digest, owner) == img.Key {
+			known[img.Digest] = img.Key
+		}
+	}
+	return known, err
+}

@@ -192,6 +192,39 @@ func TestPullProgress(t *testing.T) {
 	}
 }
 
+// What the store has is not fetched again, under another name neither.
+func TestPullAgain(t *testing.T) {
+	f := newFake(t, httptest.NewServer)
+	digest, content := pushed(t, f)
+	box := sbxtest.NewStore(t)
+	box.MustRun(t, "image", "pull", "--plain-http", f.host()+"/tool:1")
+	well(f, digest, content)
+	result := box.MustRun(t, "image", "pull", "--plain-http", f.host()+"/tool:1", "other:2")
+	if !strings.Contains(result.Stderr, "the store had this image already") || result.Stdout != "other:2\n" {
+		t.Errorf("%v", result)
+	}
+	if asked := f.asked("/blobs/" + digest); len(asked) > 0 {
+		t.Errorf("the layer was asked for: %v", asked[0].URL)
+	}
+	names := readAll(t, filepath.Join(box.Store(), "images/imported/names.json"))
+	if !strings.Contains(names, f.host()+"/tool:1") || !strings.Contains(names, "other:2") {
+		t.Errorf("names: %s", names)
+	}
+	// Under another id map it is another image.
+	if result := box.MustRun(t, "image", "pull", "--plain-http", "--userns", "single", f.host()+"/tool:1", "single"); strings.Contains(result.Stderr, "already") {
+		t.Errorf("%v", result)
+	}
+}
+
+func readAll(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
 // A proxy is obeyed, and may be on this machine.
 func TestPullThroughProxy(t *testing.T) {
 	f := newFake(t, httptest.NewServer)

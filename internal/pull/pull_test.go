@@ -156,6 +156,23 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	known := `{"config":{"digest":"sha256:known"}}`
+	for claim, ok := range map[string]bool{"sha256:known": true, "sha256:other": false} {
+		dir := t.TempDir()
+		if err := os.MkdirAll(filepath.Join(dir, "blobs/sha256"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		for file, text := range map[string]string{
+			"index.json": `{"manifests":[{"digest":"` + sum(known) + `"}]}`, "blobs/sha256/" + sum(known)[len("sha256:"):]: known,
+		} {
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := verifyIn(t, dir, Source{}, Result{Manifest: sum(known), Known: claim}); (err == nil) != ok {
+			t.Errorf("%s is said to be known: %v", claim, err)
+		}
+	}
 	// Nothing in the layout leads out of it, or keeps sbx waiting.
 	dir := t.TempDir()
 	if err := os.Symlink("/etc/hostname", filepath.Join(dir, "index.json")); err != nil {
@@ -180,7 +197,7 @@ func verifyIn(t *testing.T, dir string, asked Source, result Result) error {
 		t.Fatal(err)
 	}
 	defer layout.Close()
-	return verify(asked, result, layout)
+	return verify(Request{Source: asked, Have: []string{"sha256:known"}}, result, layout)
 }
 
 // A helper that misbehaves is an error, and never a wait without end.
