@@ -171,9 +171,8 @@ func checkDescriptors(t *testing.T, child importer) {
 	}
 }
 
-// hostileArchives are the archives of SECURITY D2 to D11 that try to get out of
-// the directory or to leave something dangerous in it; canary is a directory of
-// the host's that they know.
+// hostileArchives are archives that try to get out of the directory or to leave
+// something dangerous in it; canary is a directory of the host's that they know.
 func hostileArchives(t *testing.T, canary string) map[string][]byte {
 	t.Helper()
 	up := strings.Repeat("../", 40)
