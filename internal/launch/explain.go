@@ -74,7 +74,7 @@ func permissionHint() string {
 	if inChroot() {
 		return "sbx runs in a chroot, where the kernel refuses user namespaces: start it from the real root"
 	}
-	return "the host, or the container, sandbox or chroot that sbx runs in, forbids user namespaces: for docker and podman see --security-opt seccomp=unconfined"
+	return "the host forbids user namespaces, or the container, chroot or sandbox that sbx runs in (there is no sandbox inside of one of sbx): for docker and podman see --security-opt seccomp=unconfined"
 }
 
 // appArmorHint is Ubuntu's restriction, since 23.10.
