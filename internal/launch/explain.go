@@ -151,6 +151,9 @@ func stageError(p *plan.Plan, m plan.Message) error {
 	if e.Errno == unix.EROFS && strings.Contains(e.Text, "/proc/sys/") {
 		e.Hint = "/proc/sys is read-only, as is usual inside a container; start that container with --security-opt unmask=ALL (podman) or --security-opt systempaths=unconfined (docker)"
 	}
+	if e.Errno == unix.ENOSPC && strings.Contains(e.Text, "namespace") {
+		e.Hint = limitHint(procSysUser) // clone(2); the host's limits hold in a namespace below too
+	}
 	if e.Stage.Op == plan.OpRoot && p.Root.Bounded {
 		e.Hint = "--disk needs an overlay in a user namespace, which this kernel or file system does not give (Linux 5.11 or newer)"
 	}
