@@ -102,7 +102,7 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 
 // until waits for a condition that another process brings about.
 func until(ts *testscript.TestScript, what string, holds func() bool) {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(sbxtest.Patience(10 * time.Second))
 	for !holds() {
 		if time.Now().After(deadline) {
 			ts.Fatalf("waited in vain for %s", what)

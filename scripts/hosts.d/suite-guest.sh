@@ -2,7 +2,7 @@
 # Runs in a guest, as the user: each test binary in the folder of its package, one after the other.
 cp -r /job/suite/tree ~/tree
 mkdir -m 0700 ~/test-home
-export SBX_BIN=/job/suite/sbx SBX_PROBE=/job/suite/probe SBX_TEST_HOME=$HOME/test-home SBX_MUST_WORK=${SBX_MUST_WORK-}
+export SBX_TEST_PATIENCE=10 SBX_BIN=/job/suite/sbx SBX_PROBE=/job/suite/probe SBX_TEST_HOME=$HOME/test-home SBX_MUST_WORK=${SBX_MUST_WORK-}
 for binary in /job/suite/tests/*.test; do
 	name=$(basename "$binary" .test)
 	package=$name
