@@ -60,6 +60,11 @@ func work(say func(plan.Report) error) (rep plan.Report, err error) {
 	case job.CopyIn != nil && len(files) == 1:
 		rep.Copied, err = copyIn(job.CopyIn, files[0])
 		return rep, err
+	case job.Export != nil:
+		rep.Notes, err = exportImage(job.Export, files, progress)
+		return rep, err
+	case job.Share != nil:
+		return rep, rootfs.ShareImage(context.Background(), job.Share.Store, job.Share.Key)
 	default:
 		return rep, errors.New("the job is empty (please report this)")
 	}

@@ -1,6 +1,9 @@
 package plan
 
-import "github.com/sbx-run/sbx/rootfs"
+import (
+	"github.com/sbx-run/sbx/rootfs"
+	"github.com/sbx-run/sbx/rootfs/export"
+)
 
 // The names under which the binary executes itself again, as argv[0]: main
 // dispatches on them before anything else.
@@ -28,6 +31,22 @@ type Job struct {
 	CopyOut    *CopyOutJob          `json:"copyOut,omitempty"`
 	CopyIn     *CopyInJob           `json:"copyIn,omitempty"`
 	Commit     *CommitJob           `json:"commit,omitempty"`
+	Export     *ExportJob           `json:"export,omitempty"`
+	Share      *ShareJob            `json:"share,omitempty"`
+}
+
+// ExportJob asks for an image as an archive, written to the descriptor that goes
+// with the job.
+type ExportJob struct {
+	Tree string `json:"tree"` // path of the image's tree
+	export.Request
+}
+
+// ShareJob asks for an image's files to share blocks with files of the same
+// content in other images.
+type ShareJob struct {
+	Store string `json:"store"`
+	Key   string `json:"key"`
 }
 
 // TrashJob names what is to be deleted in a store's trash.
@@ -96,6 +115,7 @@ type Report struct {
 	Imported *Imported        `json:"imported,omitempty"` // an importer's result
 	Changes  []WireChange     `json:"changes,omitempty"`  // some of a diff; more follow
 	Copied   *Copied          `json:"copied,omitempty"`   // the result of a copy
+	Notes    []string         `json:"notes,omitempty"`    // of an export, safe to print
 	Error    string           `json:"error,omitempty"`
 	Errno    int              `json:"errno,omitempty"`
 }

@@ -31,6 +31,7 @@ var leaves = []string{
 // import them.
 var below = map[string]string{
 	"rootfs/archive": "rootfs",
+	"rootfs/export":  "rootfs",
 	"rootfs/pack":    "rootfs",
 	"rootfs/unpack":  "rootfs",
 }
