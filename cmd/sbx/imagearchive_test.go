@@ -54,7 +54,7 @@ func writeArchive(out *bytes.Buffer, tree string, config []byte, tags []string) 
 	for _, part := range []struct {
 		name string
 		data []byte
-	}{{"layer.tar", layer}, {"config.json", configuration}, {"manifest.json", manifest}} {
+	}{{"manifest.json", manifest}, {"config.json", configuration}, {"layer.tar", layer}} {
 		if err := w.WriteHeader(&tar.Header{Name: part.name, Mode: 0o644, Size: int64(len(part.data))}); err != nil {
 			return err
 		}

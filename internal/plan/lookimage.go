@@ -210,7 +210,8 @@ func (l *look) program() error {
 	if !own {
 		l.facts.Program = Program{Inside: name}
 		if strings.Contains(name, "/") && !path.IsAbs(name) {
-			l.facts.Program.Inside = workdir(l.spec, l.facts) + "/" + name
+			// Not cleaned: a directory on the way may be a link, and ".." another.
+			l.facts.Program.Inside = strings.TrimSuffix(workdir(l.spec, l.facts), "/") + "/" + strings.TrimPrefix(name, "./")
 		}
 		return nil
 	}
