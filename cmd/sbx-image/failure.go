@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -153,6 +154,8 @@ func explainNetwork(err error) string {
 	var op *net.OpError
 	var outer *url.Error
 	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no whole answer in time"
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return fmt.Sprintf("no address is known for %s", dns.Name)
 	case errors.As(err, &dns):

@@ -76,12 +76,12 @@ func (f *fake) asked(word string) (list []*http.Request) {
 type attempt struct {
 	pool, layout string
 	task         task
-	stall        time.Duration
+	small, stall time.Duration
 }
 
 func newAttempt(t *testing.T, f *fake, repository string) *attempt {
 	t.Helper()
-	a := &attempt{pool: t.TempDir(), stall: 5 * time.Second}
+	a := &attempt{pool: t.TempDir(), small: 10 * time.Second, stall: 5 * time.Second}
 	a.task.Request = pull.Request{
 		Source:    pull.Source{Registry: f.host(), Repository: repository, Tag: "1"},
 		Platform:  pull.Platform{OS: "linux", Architecture: runtime.GOARCH},
@@ -108,7 +108,7 @@ func (a *attempt) fetch(t *testing.T) (pull.Result, error) {
 		t.Fatal(err)
 	}
 	c.pauses = pauses{first: time.Millisecond, longest: 20 * time.Millisecond, tries: 4}
-	c.stall = a.stall
+	c.small, c.stall = a.small, a.stall
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	return c.fetch(ctx, pool, layout, &reporter{out: &events{to: io.Discard}})

@@ -11,12 +11,14 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 
@@ -218,6 +220,53 @@ func TestFaults(t *testing.T) {
 				t.Error("wrong bytes are kept for the next try")
 			}
 		})
+	}
+}
+
+// An answer that does not end is given up: a small one as a whole, wherever it comes from.
+func TestAnswersWithoutEnd(t *testing.T) {
+	for name, path := range map[string]string{"token": "/token", "manifest": "/v2/tool/manifests/1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t, httptest.NewServer)
+			pushed(t, f)
+			asks := wantsBearer(f, "")
+			f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != path {
+					return name == "token" && asks(w, r)
+				}
+				_, _ = w.Write([]byte("{"))
+				w.(http.Flusher).Flush()
+				<-r.Context().Done()
+				return true
+			})
+			a := newAttempt(t, f, "tool")
+			a.task.Login = login{User: "alice", Password: "secret"}
+			a.small = 200 * time.Millisecond
+			a.mustFail(t, pull.Network, "no whole answer in time")
+		})
+	}
+}
+
+// Layers are fetched side by side, and not all at once.
+func TestParallel(t *testing.T) {
+	f := newFake(t, httptest.NewServer)
+	var layers []v1.Layer
+	for i := range 10 {
+		layers = append(layers, layerOf(t, strconv.Itoa(i), 100))
+	}
+	push(t, f.host()+"/tool:1", imageOf(t, runtime.GOARCH, layers...), f.Client().Transport, authn.Anonymous)
+	var now, most atomic.Int64
+	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		if isBlob(r, "") {
+			most.Store(max(most.Load(), now.Add(1)))
+			time.Sleep(100 * time.Millisecond)
+			now.Add(-1)
+		}
+		return false
+	})
+	if newAttempt(t, f, "tool").mustFetch(t); most.Load() != parallel {
+		t.Errorf("%d requests at once, want %d", most.Load(), parallel)
 	}
 }
 
