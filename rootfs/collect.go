@@ -69,9 +69,12 @@ func EmptyTrash(path string, names ...string) error {
 			err = errors.Join(err, e)
 			continue
 		}
-		if e := emptyEntry(s.trashcan, name); !errors.Is(e, unix.EWOULDBLOCK) {
-			err = errors.Join(err, e)
+		e := emptyEntry(s.trashcan, name)
+		if errors.Is(e, ErrNeedsMap) {
+			// This is the map that was recorded; there is no better one.
+			e = fmt.Errorf("%w; an administrator has to run: rm -rf %s", e, shown(filepath.Join(path, trashDir, name)))
 		}
+		err = errors.Join(err, ignoreBusy(e))
 	}
 	return err
 }
