@@ -25,11 +25,18 @@ func (r *remover) fail(l *level, name string, err error) {
 // stays.
 func (r *remover) refuse(dirfd int, name string, err error) {
 	reason := obstacle(dirfd, name, err)
-	var st unix.Stat_t
-	if reason == nil && isPermission(err) && fstatat(dirfd, name, &st) == nil && int(st.Uid) != r.euid {
+	if reason == nil && isPermission(err) && r.othersAt(dirfd, name) {
 		reason = fmt.Errorf("%w: %w", ErrNeedsMap, err)
 	}
 	r.note(name, reason, err)
+}
+
+// othersAt tells whether name or the directory that it is in belongs to someone
+// else.
+func (r *remover) othersAt(dirfd int, name string) bool {
+	var file, dir unix.Stat_t
+	return fstatat(dirfd, name, &file) == nil && int(file.Uid) != r.euid ||
+		unix.Fstat(dirfd, &dir) == nil && int(dir.Uid) != r.euid
 }
 
 // note keeps the first error, or the one that ends the removal.
