@@ -164,8 +164,12 @@ func checkTimeout(s Spec) error {
 // itself is refused.
 func checkKernel(k Kernel, c Caller) error {
 	if n := k.MaxUserNamespaces; n == 0 || n == 1 {
+		detail := fmt.Sprintf("user.max_user_namespaces is %d", n)
+		if n == 1 {
+			detail += ", and a sandbox takes two, one in the other"
+		}
 		return &MissingLayer{Layer: Layer{
-			Name: "userns", State: Missing, Detail: fmt.Sprintf("user.max_user_namespaces is %d, and a sandbox takes two, one in the other", n),
+			Name: "userns", State: Missing, Detail: detail,
 			Fix: "ask the administrator for `sysctl user.max_user_namespaces=10000`",
 		}, Asked: true}
 	}
