@@ -19,10 +19,10 @@ func (u *unpacker) entry(ctx context.Context, hdr *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	what, dir, base, err := interpret(name)
-	if u.opt.AnyName {
-		what, err = aFile, nil
-		dir, base = split(name)
+	what := aFile
+	dir, base := split(name)
+	if !u.opt.AnyName {
+		what, dir, base, err = interpret(name)
 	}
 	switch {
 	case err != nil:

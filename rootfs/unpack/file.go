@@ -45,7 +45,7 @@ func (u *unpacker) regular(ctx context.Context, p place, hdr *tar.Header) error 
 	if size <= smallFile {
 		return u.files.add(ctx, w, int(size), u.archive)
 	}
-	err = u.copyData(fd, size, isSparse(hdr))
+	err = u.copyData(ctx, fd, size, isSparse(hdr))
 	if err == nil {
 		err = u.finish(w)
 	}
@@ -55,7 +55,7 @@ func (u *unpacker) regular(ctx context.Context, p place, hdr *tar.Header) error 
 
 // copyData writes the data of a large file. The disk is looked at first, since
 // the size is known, but nothing is allocated for it: the header may lie.
-func (u *unpacker) copyData(fd int, size int64, sparse bool) error {
+func (u *unpacker) copyData(ctx context.Context, fd int, size int64, sparse bool) error {
 	if !sparse {
 		if err := u.in.wantFree(size); err != nil {
 			return err
@@ -63,6 +63,9 @@ func (u *unpacker) copyData(fd int, size int64, sparse bool) error {
 	}
 	buf := u.data()
 	for at := int64(0); at < size; {
+		if err := context.Cause(ctx); err != nil {
+			return err // holes come without a look at the stream, which would tell
+		}
 		n, err := io.ReadFull(u.archive, buf[:min(int64(len(buf)), size-at)])
 		if err != nil {
 			return explainRead(err)

@@ -105,6 +105,16 @@ func TestAufsFiles(t *testing.T) {
 	}
 }
 
+// An archive that is no layer has files of these names.
+func TestAnyName(t *testing.T) {
+	w := newWorld(t)
+	w.layers([]item{file("f", "")})
+	w.opt.AnyName = true
+	w.layers([]item{file(".wh.f", "1"), file(".wh..wh..opq", "2"), dir(".wh."), file(".wh./.wh..wh.x", "3")})
+	w.has("f f", ".wh.f f 1", ".wh..wh..opq f 2", ".wh. d", ".wh./.wh..wh.x f 3")
+	w.refuses(archive(t, file(".wh./../../x", "")), unix.EXDEV)
+}
+
 // Directories that a layer changes without listing them keep their times, so
 // that the same archives give the same tree.
 func TestTimesOfDirectories(t *testing.T) {
