@@ -39,7 +39,8 @@ type Request struct {
 // StageScan and once in StageCopy, in the other in StageCopy only. The notes of the result say what was left out.
 func Image(ctx context.Context, tree *os.File, out io.Writer, req Request, progress func(rootfs.Progress)) (pack.Stats, error) {
 	w := writer{ctx: ctx, tree: tree, req: req, progress: progress}
-	buffered := bufio.NewWriterSize(out, 256<<10)
+	target := output{w: out}
+	buffered := bufio.NewWriterSize(&target, 256<<10)
 	var stats pack.Stats
 	var err error
 	switch req.Format {
@@ -55,10 +56,32 @@ func Image(ctx context.Context, tree *os.File, out io.Writer, req Request, progr
 	if err == nil {
 		err = buffered.Flush()
 	}
+	if target.err != nil {
+		err = target.err // not the fault of the file that was being read
+	}
 	if err != nil {
 		return stats, fmt.Errorf("write the archive: %w", err)
 	}
 	return stats, nil
+}
+
+// output remembers what went wrong with the file that is written. The name that
+// its file has here means nothing to the user.
+type output struct {
+	w   io.Writer
+	err error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.w.Write(p)
+	var named *os.PathError
+	if errors.As(err, &named) {
+		err = named.Err
+	}
+	if err != nil {
+		o.err = err
+	}
+	return n, err
 }
 
 // writer is one archive on its way.
