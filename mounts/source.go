@@ -1,6 +1,7 @@
 package mounts
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -41,6 +42,9 @@ func Resolve(name string, tainted ...string) (Source, error) {
 	full := name
 	if !strings.HasPrefix(name, "/") {
 		wd, err := os.Getwd()
+		if errors.Is(err, unix.ENOENT) {
+			return Source{}, fmt.Errorf("resolve %s: the working directory has been removed: %w", quote(name), unix.ENOENT)
+		}
 		if err != nil {
 			return Source{}, fmt.Errorf("resolve %s: working directory: %w", quote(name), err)
 		}

@@ -69,9 +69,12 @@ func EmptyTrash(path string, names ...string) error {
 			err = errors.Join(err, e)
 			continue
 		}
-		if e := emptyEntry(s.trashcan, name); !errors.Is(e, unix.EWOULDBLOCK) {
-			err = errors.Join(err, e)
+		e := emptyEntry(s.trashcan, name)
+		if errors.Is(e, ErrNeedsMap) {
+			// This is the map that was recorded; there is no better one.
+			e = fmt.Errorf("%w; an administrator has to run: rm -rf %s", e, shown(filepath.Join(path, trashDir, name)))
 		}
+		err = errors.Join(err, ignoreBusy(e))
 	}
 	return err
 }
@@ -118,8 +121,8 @@ func (s *Store) collectSandboxes(dead func(SandboxState) error) error {
 // did elsewhere is undone first, as for one that goes.
 func (b *Sandbox) settle(dead func(SandboxState) error) error {
 	defer b.Close()
-	if !b.State.Ended.IsZero() {
-		return nil
+	if err := RemoveTree(b.Dir, IncomingDir); err != nil || !b.State.Ended.IsZero() {
+		return err
 	}
 	if err := dead(b.State); err != nil {
 		return err

@@ -23,7 +23,8 @@ func (c *treeCopier) attributes(dst, src int, st *unix.Stat_t, made uint32) erro
 		}
 	}
 	mode := st.Mode & 0o7777
-	if !c.opt.KeepSetID {
+	// A file that was nobody's known would lend the rights of root inside.
+	if !c.opt.KeepSetID || c.opt.Owner != nil && (st.Uid == unmappedID || st.Gid == unmappedID) {
 		mode &^= 0o6000
 	}
 	// A directory may have been born with a set-group-id bit.
@@ -42,14 +43,28 @@ func (c *treeCopier) ownerFor(st *unix.Stat_t) (uid, gid int, change bool) {
 	}
 	uid, gid = int(st.Uid), int(st.Gid)
 	if o := c.opt.Owner; o != nil {
-		if uid == 0 || uid == unmappedID {
-			uid = o.UID
-		}
-		if gid == 0 || gid == unmappedID {
-			gid = o.GID
-		}
+		uid, gid = c.ownedBy(uid, o.UID, o.UIDMap), c.ownedBy(gid, o.GID, o.GIDMap)
 	}
 	return uid, gid, uid != c.fresh.uid || gid != c.fresh.gid
+}
+
+// ownedBy is the id of a copy of a file of this id, where root is the id of root
+// and m the map of the namespace.
+func (c *treeCopier) ownedBy(id, root int, m []IDRange) int {
+	switch {
+	case id == 0 || id == unmappedID:
+		return root
+	case !c.opt.FromZero:
+		return id
+	}
+	end := root + 1
+	for _, r := range m {
+		end = max(end, int(r.Inside)+int(r.Count))
+	}
+	if root+id < end {
+		return root + id
+	}
+	return min(root+unmappedID, end-1) // nobody
 }
 
 // copyXattrs copies the attributes that HarmlessXattr allows. One that goes away

@@ -20,6 +20,11 @@ type CopyOptions struct {
 	// of the caller's user namespace or has no id in it: for a DIR image, whose
 	// files belong to the user himself. All other owners are kept.
 	Owner *Ownership `json:"owner,omitempty"`
+	// FromZero, with Owner, is for a tree in which id 0 of the user namespace,
+	// the user himself, stands for root and id n for n, as rootless tools
+	// make it with `unshare --map-auto --map-root-user`: id n becomes
+	// Owner.UID+n. One beyond the range becomes nobody's.
+	FromZero bool `json:"from_zero,omitempty"`
 	// KeepSetID keeps set-user-id and set-group-id bits, for a copy of a
 	// sandbox with a fake root. They are dropped otherwise (SECURITY D8).
 	KeepSetID bool `json:"keep_setid,omitempty"`

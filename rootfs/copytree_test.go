@@ -333,3 +333,31 @@ func BenchmarkCopyTree(b *testing.B) {
 		out.Close()
 	}
 }
+
+// The owner of a copy by that of the file: ids count from the user's own, or
+// from his first subordinate id, and none is ever beyond the map.
+func TestOwnedBy(t *testing.T) {
+	m := []IDRange{{Inside: 0, Outside: 1000, Count: 1}, {Inside: 1, Outside: 100000, Count: 1000}}
+	large := []IDRange{{Inside: 0, Outside: 1000, Count: 1}, {Inside: 1, Outside: 100000, Count: 65536}}
+	for _, test := range []struct {
+		id       int
+		fromZero bool
+		ids      []IDRange
+		want     int
+	}{
+		{0, false, m, 1},
+		{0, true, m, 1},
+		{unmappedID, true, m, 1},
+		{33, false, m, 33},
+		{33, true, m, 34},
+		{999, true, m, 1000},
+		{1000, true, m, 1000}, // the last, since there is no nobody
+		{65535, true, large, 65536},
+		{65536, true, large, 65535}, // nobody
+	} {
+		c := treeCopier{opt: CopyOptions{FromZero: test.fromZero}}
+		if got := c.ownedBy(test.id, 1, test.ids); got != test.want {
+			t.Errorf("id %d, from zero %v: %d, want %d", test.id, test.fromZero, got, test.want)
+		}
+	}
+}

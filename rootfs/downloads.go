@@ -163,15 +163,25 @@ func (s *Store) collectDownloads(now time.Time) error {
 			blobs = append(blobs, waiting{name, st.Blocks * 512, time.Unix(st.Mtim.Unix())})
 		}
 	}
-	slices.SortFunc(blobs, func(a, b waiting) int { return cmp.Or(b.changed.Compare(a.changed), strings.Compare(a.name, b.name)) })
-	var kept int64
-	for _, b := range blobs {
-		kept += b.size
-		if now.Sub(b.changed) > blobAge || kept > blobBytes {
-			err = errors.Join(err, collectBlob(pool, b.name))
-		}
+	for _, name := range superfluous(blobs, now) {
+		err = errors.Join(err, collectBlob(pool, name))
 	}
 	return err
+}
+
+// superfluous names the blobs that are too old, and of the rest the oldest that are too much.
+func superfluous(blobs []waiting, now time.Time) []string {
+	slices.SortFunc(blobs, func(a, b waiting) int { return cmp.Or(b.changed.Compare(a.changed), strings.Compare(a.name, b.name)) })
+	var names []string
+	var kept int64
+	for _, b := range blobs {
+		if now.Sub(b.changed) > blobAge || kept+b.size > blobBytes {
+			names = append(names, b.name)
+			continue
+		}
+		kept += b.size
+	}
+	return names
 }
 
 // collectPull removes a layout directory that no pull holds.

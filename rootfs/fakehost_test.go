@@ -240,6 +240,12 @@ func TestWorkerProcess(t *testing.T) {
 		must(t, err)
 		_, err = CopyTree(context.Background(), src, dst, task.Copy)
 		must(t, err)
+	case "mounted":
+		mountedTask(t, task)
+	case "unmapped":
+		unmappedTask(t, task)
+	case "fill":
+		fillTask(t, task)
 	case "mount":
 		must(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
 		must(t, unix.Mount(task.Names[0], task.Names[1], "", unix.MS_BIND, ""))

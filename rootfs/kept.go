@@ -19,6 +19,10 @@ const (
 	busyStep  = 20 * time.Millisecond
 )
 
+// IncomingDir is the directory beside a kept sandbox's copy into which an archive
+// is unpacked on its way there. It belongs to the caller in full.
+const IncomingDir = "incoming"
+
 // ListedSandbox is a sandbox and whether something uses it at this moment.
 type ListedSandbox struct {
 	SandboxState

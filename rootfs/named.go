@@ -257,3 +257,22 @@ func within(lines, now []IDRange) bool {
 		})
 	})
 }
+
+// IDs are how many user and group ids an image has inside, from 0 on; 1 and 1
+// in single mode.
+func (o Ownership) IDs() (uids, gids uint32) {
+	if o.Single {
+		return 1, 1
+	}
+	return idsFrom(o.UIDMap, uint32(o.UID)), idsFrom(o.GIDMap, uint32(o.GID))
+}
+
+func idsFrom(lines []IDRange, first uint32) uint32 {
+	var n uint32
+	for _, r := range lines {
+		if r.Inside >= first {
+			n += r.Count
+		}
+	}
+	return n
+}

@@ -67,22 +67,30 @@ func (s *Store) imagesOf(kind string) ([]StoredImage, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := make(map[string][]string)
-	for name, key := range table {
-		names[key] = append(names[key], name)
-	}
 	var list []StoredImage
 	for _, key := range keys {
 		info, err := readInfo(dir, key)
 		if err != nil || info.Key != key || info.Name != kind || !strings.Contains(key, "-") {
 			continue
 		}
-		img := StoredImage{ImageInfo: info, Names: names[key], Path: filepath.Join(dir.Name(), key, treeDir)}
+		img := StoredImage{ImageInfo: info, Names: namesOf(table, key), Path: filepath.Join(dir.Name(), key, treeDir)}
 		if !info.Imported() {
 			img.Names = []string{kind}
 		}
-		slices.Sort(img.Names)
 		list = append(list, img)
 	}
 	return list, nil
+}
+
+// Known gives, by their digests, the keys of the imported images whose files
+// have this owner: what need not be fetched once more.
+func (s *Store) Known(owner Ownership) (map[string]string, error) {
+	list, err := s.imagesOf(importedDir)
+	known := make(map[string]string)
+	for _, img := range list {
+		if ValidDigest(img.Digest) && importedKey(img.Digest, owner) == img.Key {
+			known[img.Digest] = img.Key
+		}
+	}
+	return known, err
 }

@@ -92,13 +92,7 @@ func (s *Store) RemoveImage(ref string, force ForceMode) (Removed, error) {
 	if err != nil {
 		return Removed{}, err
 	}
-	var own []string
-	for n, k := range names {
-		if k == key {
-			own = append(own, n)
-		}
-	}
-	slices.Sort(own)
+	own := namesOf(names, key)
 	switch {
 	case name != "" && len(own) > 1 && force == Spare:
 		return Removed{Names: []string{name}, Key: key}, changeNames(dir, func(table map[string]string) { delete(table, name) })
@@ -116,31 +110,63 @@ func (s *Store) RemoveImage(ref string, force ForceMode) (Removed, error) {
 	return r, changeNames(dir, func(map[string]string) {}) // drops those of what is gone
 }
 
-// RemoveBuilt removes an image that Build made, to be made again at need. A
-// build that is at work is EWOULDBLOCK.
-func (s *Store) RemoveBuilt(name, key string) (Removed, error) {
-	r := Removed{Key: key}
-	if err := errors.Join(checkName("image", name), checkName("image", key)); err != nil {
-		return r, err
+// namesOf are the names that lead to a key, sorted; nil for none.
+func namesOf(names map[string]string, key string) []string {
+	var own []string
+	for n, k := range names {
+		if k == key {
+			own = append(own, n)
+		}
 	}
-	dir, err := openDir(s.images, name)
+	slices.Sort(own)
+	return own
+}
+
+// RemoveStored removes an image of any kind with all its names, if nobody uses
+// it. One that Build made is made again at need; while a build of its name is at
+// work the error is EWOULDBLOCK.
+func (s *Store) RemoveStored(img StoredImage) (Removed, error) {
+	r := Removed{Key: img.Key, Names: img.Names, Digest: img.Digest, Bytes: img.Bytes}
+	dir, err := openDir(s.images, img.Name)
 	if err != nil {
 		return r, err
 	}
 	defer dir.Close()
-	guard, err := openLock(dir, guardFile, unix.O_CREAT)
+	how := unix.LOCK_EX
+	if !img.Imported() {
+		how |= unix.LOCK_NB
+	}
+	guard, err := lockImported(dir, how)
 	if err != nil {
 		return r, err
 	}
 	defer guard.Close()
-	if err := flock(guard, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if img.Imported() {
+		names, err := readNames(dir)
+		if err != nil {
+			return r, err
+		}
+		if now := namesOf(names, img.Key); !slices.Equal(now, img.Names) {
+			return r, fmt.Errorf("remove image %s: its names were changed meanwhile: %w", img.Key, unix.EBUSY)
+		}
+	}
+	if r.Left, err = s.removeImage(dir, img.Key, Spare); err != nil || !img.Imported() {
 		return r, err
 	}
-	if info, err := readInfo(dir, key); err == nil {
-		r.Bytes = info.Bytes
+	return r, changeNames(dir, func(map[string]string) {})
+}
+
+// ImageInUse is the error that RemoveStored would give, nil for none.
+func (s *Store) ImageInUse(img StoredImage) error {
+	dir, err := openDir(s.images, img.Name)
+	if err != nil {
+		return err
 	}
-	r.Left, err = s.removeImage(dir, key, Spare)
-	return r, err
+	defer dir.Close()
+	if s.needed(dir, img.Key) || inUse(dir, img.Key) {
+		return fmt.Errorf("remove image %s: %w", img.Key, unix.EBUSY)
+	}
+	return nil
 }
 
 // removeImage removes one image of dir, a directory below images/; the caller

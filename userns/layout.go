@@ -52,9 +52,12 @@ func (e *UnmappedError) Error() string {
 	if e.Mode == Single {
 		return fmt.Sprintf("%s id %d does not exist inside: --userns=single has one id only", e.Kind, e.ID)
 	}
-	return fmt.Sprintf("%s id %d does not exist inside: the subordinate range has %d ids, 0 to %d; "+
-		"use --user N with such an N, ask the administrator for a larger range, or use --userns=single",
-		e.Kind, e.ID, e.Limit, e.Limit-1)
+	has, next := fmt.Sprintf("%d ids, 0 to %d", e.Limit, e.Limit-1), "--user N with such an N"
+	if e.Limit == 1 {
+		has, next = "one id only, 0", "--user 0"
+	}
+	return fmt.Sprintf("%s id %d does not exist inside: the subordinate range has %s; "+
+		"use %s, ask the administrator for a larger range, or use --userns=single", e.Kind, e.ID, has, next)
 }
 
 // Layout is the maps of the two namespaces of a sandbox.

@@ -172,6 +172,7 @@ func TestNewLayoutRefuses(t *testing.T) {
 		{name: "host root, single", mode: Single, host: Identity{0, 1001}, want: ErrHostRoot},
 		{name: "no such mode", mode: "auto", host: alice, sub: same(tiny), want: ErrMode},
 		{name: "payload not in a small range", mode: NoMap, host: alice, payload: Identity{1000, 0}, sub: same(tiny), text: "user id 1000 does not exist inside: the subordinate range has 10 ids, 0 to 9; use --user N"},
+		{name: "payload not in a range of one", mode: NoMap, host: alice, payload: Identity{1000, 0}, sub: same(Range{100000, 1}), text: "the subordinate range has one id only, 0; use --user 0, ask"},
 		{name: "its group neither", mode: NoMap, host: alice, payload: Identity{9, 10}, sub: same(tiny), text: "group id 10"},
 		{name: "no id", mode: Single, host: alice, payload: Identity{math.MaxUint32, 0}, text: "user id 4294967295"},
 	} {

@@ -29,6 +29,7 @@ type client struct {
 	bare   *guard
 	signed http.RoundTripper
 	pauses pauses
+	small  time.Duration
 	stall  time.Duration
 	// waiting is told why nothing moves, and "" when it does again.
 	waiting func(string)
@@ -48,10 +49,12 @@ func repositoryOf(q pull.Request) (name.Repository, error) {
 	return registry.Repo(q.Source.Repository), nil
 }
 
-// How long the parts of a request may take. A body has no limit of its own; see [stallTime].
+// How long the parts of a request may take, and all of one with a small answer. The body of a blob has no such limit, see
+// [stallTime].
 const (
 	connectTime = 20 * time.Second
 	answerTime  = 60 * time.Second
+	smallTime   = 2 * time.Minute
 )
 
 // maxHeader bounds the headers of an answer in bytes.
@@ -84,13 +87,13 @@ func newClient(t task) (*client, error) {
 		MaxResponseHeaderBytes: maxHeader,
 	}
 	return &client{
-		task: t, repository: repository, pauses: defaultPauses(), stall: stallTime, waiting: func(string) {},
+		task: t, repository: repository, pauses: defaultPauses(), small: smallTime, stall: stallTime, waiting: func(string) {},
 		bare: &guard{inner: base, registry: repository.RegistryStr(), plain: t.Request.PlainHTTP},
 	}, nil
 }
 
 func trustedRoots(t task) (*x509.CertPool, error) {
-	if len(t.CAs) == 0 {
+	if t.Request.CAFile == "" {
 		return nil, nil // the system's
 	}
 	roots, err := x509.SystemCertPool()
@@ -106,6 +109,8 @@ func trustedRoots(t task) (*x509.CertPool, error) {
 // connect finds out how the registry wants to be asked and gets a token where that is the way.
 func (c *client) connect(ctx context.Context) error {
 	return c.retry(ctx, firstContact, func() error {
+		ctx, cancel := context.WithTimeout(ctx, c.small)
+		defer cancel()
 		signed, err := transport.NewWithContext(ctx, c.repository.Registry, c.task.Login.authenticator(), c.bare,
 			[]string{c.repository.Scope(transport.PullScope)})
 		if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -50,7 +51,9 @@ func (c *client) explain(err error, what string) error {
 	registry := c.repository.RegistryStr()
 	var answer *transport.Error
 	if errors.As(err, &answer) {
-		return c.explainAnswer(answer, what)
+		var asked *pausedError
+		_ = errors.As(err, &asked)
+		return c.explainAnswer(answer, what, asked)
 	}
 	if text := explainTLS(err, registry); text != "" {
 		return &pull.Failure{Kind: pull.TLS, Text: text}
@@ -66,8 +69,12 @@ func (c *client) explain(err error, what string) error {
 	return &pull.Failure{Kind: pull.Network, Text: "reach " + registry + ": " + explainNetwork(err), Errno: errnoOf(err)}
 }
 
-func (c *client) explainAnswer(answer *transport.Error, what string) error {
+// explainAnswer is for an answer with a status from 400 on; asked is not nil when it says when to come back.
+func (c *client) explainAnswer(answer *transport.Error, what string, asked *pausedError) error {
 	registry, said := c.repository.RegistryStr(), quoted(answer)
+	if asked != nil {
+		said += fmt.Sprintf(", and asks to wait %v", asked.pause)
+	}
 	switch {
 	case answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden:
 		return &pull.Failure{Kind: pull.Unauthorized, Text: registry + " refuses " + what + said + c.whoAsked()}
@@ -147,12 +154,14 @@ func explainNetwork(err error) string {
 	var op *net.OpError
 	var outer *url.Error
 	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return "no whole answer in time"
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return fmt.Sprintf("no address is known for %s", dns.Name)
 	case errors.As(err, &dns):
 		return fmt.Sprintf("find the address of %s: %s", dns.Name, dns.Err)
 	case errors.As(err, &op) && op.Op == "proxyconnect":
-		return fmt.Sprintf("the proxy: %v", op.Err)
+		return "the proxy: " + explainNetwork(op.Err)
 	case errors.As(err, &op) && op.Addr != nil:
 		if errno := errnoOf(op.Err); errno != 0 {
 			return fmt.Sprintf("%s at %s: %v", op.Op, op.Addr, errno)

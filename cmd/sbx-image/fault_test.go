@@ -1,200 +1,29 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
-	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/pull"
 )
-
-// fake is a registry in this process that can be made to misbehave.
-type fake struct {
-	*httptest.Server
-	// before may answer in the registry's place; it returns whether it did.
-	before func(http.ResponseWriter, *http.Request) bool
-
-	mu       sync.Mutex
-	requests []*http.Request
-}
-
-func newFake(t *testing.T, serve func(http.Handler) *httptest.Server) *fake {
-	t.Helper()
-	f := &fake{}
-	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
-	f.Server = serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f.mu.Lock()
-		f.requests = append(f.requests, r)
-		before := f.before
-		f.mu.Unlock()
-		if before == nil || !before(w, r) {
-			inner.ServeHTTP(w, r)
-		}
-	}))
-	t.Cleanup(f.Close)
-	return f
-}
-
-func (f *fake) misbehave(before func(http.ResponseWriter, *http.Request) bool) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.requests, f.before = nil, before
-}
-
-func (f *fake) host() string { return f.Listener.Addr().String() }
-
-// asked are the requests so far whose path has the word in it.
-func (f *fake) asked(word string) (list []*http.Request) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, r := range f.requests {
-		if strings.Contains(r.URL.Path, word) {
-			list = append(list, r)
-		}
-	}
-	return list
-}
-
-// attempt is one fetch from a fake, in this process.
-type attempt struct {
-	pool, layout string
-	task         task
-	stall        time.Duration
-}
-
-func newAttempt(t *testing.T, f *fake, repository string) *attempt {
-	t.Helper()
-	a := &attempt{pool: t.TempDir(), stall: 5 * time.Second}
-	a.task.Request = pull.Request{
-		Source:    pull.Source{Registry: f.host(), Repository: repository, Tag: "1"},
-		Platform:  pull.Platform{OS: "linux", Architecture: runtime.GOARCH},
-		PlainHTTP: f.TLS == nil, SkipVerify: f.TLS != nil, Limits: pull.DefaultLimits(),
-	}
-	return a
-}
-
-func (a *attempt) fetch(t *testing.T) (pull.Result, error) {
-	t.Helper()
-	a.layout = t.TempDir()
-	pool, err := os.Open(a.pool)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
-	layout, err := os.Open(a.layout)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer layout.Close()
-	c, err := newClient(a.task)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.pauses = pauses{first: time.Millisecond, longest: 20 * time.Millisecond, tries: 4}
-	c.stall = a.stall
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	return c.fetch(ctx, pool, layout, &reporter{out: &events{to: io.Discard}})
-}
-
-// mustFetch checks that all of the layout is there.
-func (a *attempt) mustFetch(t *testing.T) pull.Result {
-	t.Helper()
-	result, err := a.fetch(t)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := os.ReadFile(filepath.Join(a.layout, "blobs", "sha256", strings.TrimPrefix(result.Manifest, "sha256:")))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var m v1.Manifest
-	if err := json.Unmarshal(data, &m); err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range append(m.Layers, m.Config) {
-		info, err := os.Stat(filepath.Join(a.layout, "blobs", "sha256", d.Digest.Hex))
-		if err != nil || info.Size() != d.Size {
-			t.Errorf("blob %s: %v, %v", d.Digest, info, err)
-		}
-	}
-	return result
-}
-
-func (a *attempt) mustFail(t *testing.T, kind pull.Kind, words string) {
-	t.Helper()
-	result, err := a.fetch(t)
-	var f *pull.Failure
-	if !errors.As(err, &f) || f.Kind != kind || !strings.Contains(f.Text, words) {
-		t.Fatalf("got %+v and the error %v, want one of kind %q with %q", result, err, kind, words)
-	}
-	if _, err := os.Stat(filepath.Join(a.layout, "index.json")); err == nil {
-		t.Error("the layout names an image")
-	}
-}
-
-// isBlob picks requests for layers: the configuration is small.
-func isBlob(r *http.Request, digest string) bool {
-	return r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/blobs/"+digest)
-}
-
-const bigLayer = 3 << 20
-
-// pushed puts an image with one big layer into the fake and gives the layer's digest and content.
-func pushed(t *testing.T, f *fake) (digest string, content []byte) {
-	t.Helper()
-	layer := layerOf(t, "big", bigLayer)
-	client := f.Client().Transport
-	push(t, f.host()+"/tool:1", imageOf(t, runtime.GOARCH, layer, layerOf(t, "small", 10)), client, authn.Anonymous)
-	d, err := layer.Digest()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := layer.Compressed()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if content, err = io.ReadAll(r); err != nil {
-		t.Fatal(err)
-	}
-	return d.String(), content
-}
-
-// sendRange answers as a server that knows ranges, and breaks off after so many bytes.
-func sendRange(w http.ResponseWriter, r *http.Request, content []byte, most int) {
-	from := 0
-	if value, found := strings.CutPrefix(r.Header.Get("Range"), "bytes="); found {
-		from, _ = strconv.Atoi(strings.TrimSuffix(value, "-"))
-		w.Header().Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, len(content)-1, len(content)))
-	}
-	rest := content[from:]
-	w.Header().Set("Content-Length", strconv.Itoa(len(rest)))
-	if from > 0 {
-		w.WriteHeader(http.StatusPartialContent)
-	}
-	_, _ = w.Write(rest[:min(most, len(rest))])
-	if most < len(rest) {
-		panic(http.ErrAbortHandler)
-	}
-}
 
 func TestFaults(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -291,7 +120,8 @@ func TestFaults(t *testing.T) {
 				w.WriteHeader(http.StatusTooManyRequests)
 				fmt.Fprint(w, `{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down\u001b[31m"}]}`)
 			},
-			kind: pull.RateLimit, words: "too many requests (it says: slow down",
+			kind: pull.RateLimit, words: "too many requests (it says: slow down\x1b[31m), and asks to wait 1h0m0s",
+			check: func(t *testing.T, asked []*http.Request, _ pull.Result) { atMost(t, asked, 1) },
 		},
 		"gone": {
 			answer: func(w http.ResponseWriter, r *http.Request, content []byte, n int) { http.NotFound(w, r) },
@@ -393,9 +223,102 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-func atMost(t *testing.T, asked []*http.Request, most int) {
-	t.Helper()
-	if len(asked) > most {
-		t.Errorf("%d requests, want at most %d", len(asked), most)
+// An answer that does not end is given up: a small one as a whole, wherever it comes from.
+func TestAnswersWithoutEnd(t *testing.T) {
+	for name, path := range map[string]string{"token": "/token", "manifest": "/v2/tool/manifests/1"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFake(t, httptest.NewServer)
+			pushed(t, f)
+			asks := wantsBearer(f, "")
+			f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+				if r.URL.Path != path {
+					return name == "token" && asks(w, r)
+				}
+				_, _ = w.Write([]byte("{"))
+				w.(http.Flusher).Flush()
+				<-r.Context().Done()
+				return true
+			})
+			a := newAttempt(t, f, "tool")
+			a.task.Login = login{User: "alice", Password: "secret"}
+			a.small = 200 * time.Millisecond
+			a.mustFail(t, pull.Network, "no whole answer in time")
+		})
+	}
+}
+
+// Layers are fetched side by side, and not all at once.
+func TestParallel(t *testing.T) {
+	f := newFake(t, httptest.NewServer)
+	var layers []v1.Layer
+	for i := range 10 {
+		layers = append(layers, layerOf(t, strconv.Itoa(i), 100))
+	}
+	push(t, f.host()+"/tool:1", imageOf(t, runtime.GOARCH, layers...), f.Client().Transport, authn.Anonymous)
+	var now, most atomic.Int64
+	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		if isBlob(r, "") {
+			most.Store(max(most.Load(), now.Add(1)))
+			time.Sleep(100 * time.Millisecond)
+			now.Add(-1)
+		}
+		return false
+	})
+	if newAttempt(t, f, "tool").mustFetch(t); most.Load() != parallel {
+		t.Errorf("%d requests at once, want %d", most.Load(), parallel)
+	}
+}
+
+// HTTP/2 has other words for a broken connection.
+func TestCutOffInHTTP2(t *testing.T) {
+	f := newFake(t, func(h http.Handler) *httptest.Server {
+		server := httptest.NewUnstartedServer(h)
+		server.EnableHTTP2 = true
+		server.StartTLS()
+		return server
+	})
+	digest, content := pushed(t, f)
+	f.misbehave(func(w http.ResponseWriter, r *http.Request) bool {
+		if !isBlob(r, digest) {
+			return false
+		}
+		sendRange(w, r, content, 700_000)
+		return true
+	})
+	newAttempt(t, f, "tool").mustFetch(t)
+	asked := f.asked("/blobs/" + digest)
+	if last := asked[len(asked)-1]; len(asked) < 4 || last.ProtoMajor != 2 || last.Header.Get("Range") == "" {
+		t.Errorf("%d requests, the last one %s with %v", len(asked), last.Proto, last.Header)
+	}
+}
+
+// A full disk is said to be one.
+func TestDiskFull(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	p := &part{file: full, want: v1.Descriptor{Size: 3}, sum: sha256.New(), done: new(atomic.Int64)}
+	err = p.receive(strings.NewReader("abc"), func() {})
+	if f := failure(err); !errors.Is(f, unix.ENOSPC) || f.Kind != pull.Local || f.Text != "write the download to the store: no space left on device" {
+		t.Errorf("%+v", f)
+	}
+}
+
+// What an error says when nothing answers, in words without the library's own.
+func TestExplainNetwork(t *testing.T) {
+	address := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}
+	for want, err := range map[string]error{
+		"dial at 192.0.2.1:443: network is unreachable":            &url.Error{Op: "Get", URL: "https://x", Err: &net.OpError{Op: "dial", Addr: address, Err: os.NewSyscallError("connect", unix.ENETUNREACH)}},
+		"no address is known for registry.example.com":             &net.DNSError{Name: "registry.example.com", IsNotFound: true},
+		"find the address of registry.example.com: server failure": &net.DNSError{Name: "registry.example.com", Err: "server failure"},
+		"the proxy: connection refused":                            &net.OpError{Op: "proxyconnect", Err: unix.ECONNREFUSED},
+		"unexpected EOF":                                           &url.Error{Op: "Get", URL: "https://x", Err: io.ErrUnexpectedEOF},
+	} {
+		if got := explainNetwork(err); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -61,19 +62,23 @@ func (c *client) fetch(ctx context.Context, pool, dir *os.File, report *reporter
 		return pull.Result{}, err
 	}
 	defer l.close()
-	resumed, err := c.blobs(ctx, pool, l, m, report)
-	if err != nil {
+	if err := c.config(ctx, pool, l, m); err != nil {
 		return pull.Result{}, err
 	}
 	result := pull.Result{
-		Top: top.digest, Manifest: chosen.digest, Platform: q.Platform, Bytes: sizeOf(m.Layers), Resumed: resumed,
-		Layers: len(m.Layers), Unconfined: c.task.Unconfined,
+		Top: top.digest, Manifest: chosen.digest, Platform: q.Platform, Bytes: sizeOf(m.Layers), Layers: len(m.Layers),
+		Unconfined: c.task.Unconfined,
+	}
+	if config := m.Config.Digest.String(); slices.Contains(q.Have, config) {
+		result.Known = config
+	} else if result.Resumed, err = c.layers(ctx, pool, l, m, report); err != nil {
+		return pull.Result{}, err
 	}
 	return result, l.finish(top, chosen, q)
 }
 
-// blobs fetches the configuration, looks whether it is one for the platform, and then the layers.
-func (c *client) blobs(ctx context.Context, pool *os.File, l *layout, m *v1.Manifest, report *reporter) (int64, error) {
+// config fetches the configuration and looks whether it is one for the platform.
+func (c *client) config(ctx context.Context, pool *os.File, l *layout, m *v1.Manifest) error {
 	_, err := c.blob(ctx, pool, m.Config, new(atomic.Int64), func(file *os.File) error {
 		config := make([]byte, m.Config.Size)
 		if _, err := file.ReadAt(config, 0); err != nil && m.Config.Size > 0 {
@@ -81,9 +86,11 @@ func (c *client) blobs(ctx context.Context, pool *os.File, l *layout, m *v1.Mani
 		}
 		return errors.Join(l.add(pool, m.Config), checkConfig(config, c.task.Request.Platform))
 	})
-	if err != nil {
-		return 0, err
-	}
+	return err
+}
+
+// layers fetches them, and returns the bytes that were there before.
+func (c *client) layers(ctx context.Context, pool *os.File, l *layout, m *v1.Manifest, report *reporter) (int64, error) {
 	layers := distinct(m.Layers)
 	report.begin(sizeOf(layers), len(layers))
 	defer report.end()

@@ -38,6 +38,8 @@ func (c *client) manifest(ctx context.Context, reference string) (stored, error)
 	header := http.Header{"Accept": accepted}
 	var s stored
 	err := c.retry(ctx, underWay, func() error {
+		ctx, cancel := context.WithTimeout(ctx, c.small)
+		defer cancel()
 		response, err := c.get(ctx, "/v2/"+c.repository.RepositoryStr()+"/manifests/"+reference, header)
 		if err != nil {
 			return err

@@ -47,7 +47,7 @@ func (e *pausedError) Unwrap() error { return e.error }
 func (c *client) retry(ctx context.Context, m moment, step func() error) error {
 	for try := 1; ; try++ {
 		err := step()
-		if err == nil || try >= c.pauses.tries || ctx.Err() != nil || !transient(err, m) {
+		if err == nil || try >= c.pauses.tries || ctx.Err() != nil || !transient(err, m) || c.pauses.tooLong(err) {
 			return err
 		}
 		if !c.sleep(ctx, c.pauses.before(try, err), err) {
@@ -56,8 +56,14 @@ func (c *client) retry(ctx context.Context, m moment, step func() error) error {
 	}
 }
 
+// tooLong says that the registry asks for a longer pause than anybody waits for.
+func (p pauses) tooLong(err error) bool {
+	var asked *pausedError
+	return errors.As(err, &asked) && asked.pause > p.longest
+}
+
 // before is the pause after the n-th try: twice as long each time, of which half is chance, so that many clients do not come
-// back together; but what the registry asked for, within bounds.
+// back together; but what the registry asked for, if it did.
 func (p pauses) before(n int, err error) time.Duration {
 	var asked *pausedError
 	if errors.As(err, &asked) {

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +17,7 @@ import (
 	"github.com/sbx-run/sbx/internal/launch"
 	"github.com/sbx-run/sbx/internal/plan"
 	"github.com/sbx-run/sbx/internal/quote"
+	"github.com/sbx-run/sbx/mounts"
 )
 
 // closingLine says why the program ended, where its exit status alone would not:
@@ -33,7 +36,7 @@ func closingLine(p *plan.Plan, r launch.Result) string {
 	case r.Signal == unix.SIGPIPE:
 		return "" // the reader went away: `sbx run yes | head` ends quietly
 	case r.Signal != 0:
-		return fmt.Sprintf("killed by %s (%s)", unix.SignalName(r.Signal), r.Signal)
+		return fmt.Sprintf("killed by %s (%s)", signalName(r.Signal), r.Signal)
 	case r.Status != 0:
 		if line := missingLine(p, string(r.LastErr)); line != "" {
 			return line
@@ -43,6 +46,18 @@ func closingLine(p *plan.Plan, r launch.Result) string {
 		return fmt.Sprintf("%d bytes of standard input were taken and not read by the program: what reads the same input next will miss them; add < /dev/null to a program that needs none", r.Swallowed)
 	}
 	return ""
+}
+
+// signalName knows real-time signals as well, which kill -l numbers from 34.
+func signalName(sig unix.Signal) string {
+	if name := unix.SignalName(sig); name != "" {
+		return name
+	}
+	const sigrtmin = 34
+	if sig == sigrtmin {
+		return "SIGRTMIN"
+	}
+	return fmt.Sprintf("SIGRTMIN%+d", int(sig)-sigrtmin)
 }
 
 // keptLine says under what the sandbox is found that stays.
@@ -106,7 +121,7 @@ func lastMatch(pattern, text string) string {
 }
 
 func missingLibrary(p *plan.Plan, tail string) string {
-	name := lastMatch(`error while loading shared libraries: ([^\s:]+): cannot open shared object file|([^\s:']+\.so[.0-9]*): cannot open shared object file`, tail)
+	name := lastMatch(`error while loading shared libraries: ([^\s:]+): cannot open shared object file: No such file|([^\s:']+\.so[.0-9]*): cannot open shared object file: No such file`, tail)
 	if name == "" {
 		return ""
 	}
@@ -155,10 +170,37 @@ func missingFile(p *plan.Plan, tail string) string {
 	if _, err := os.Stat(host); errors.Is(err, os.ErrNotExist) {
 		return ""
 	}
+	if inside, share := shared(p, host); share != "" && inside != "" {
+		return fmt.Sprintf("%s is in the sandbox as %s: start there with -w %s", quote.Quote(name), quote.Quote(inside), quote.Quote(share))
+	}
 	if filepath.IsAbs(name) {
 		return fmt.Sprintf("%s is on this host and not in the sandbox; bring it with --ro %s", quote.Quote(name), quote.Quote(name))
 	}
 	return fmt.Sprintf("%s is on this host and not in the sandbox; bring it with --copy-in %s", quote.Quote(name), quote.Quote(name))
+}
+
+// shared finds a file of the host's in what --ro and --rw show: its name inside
+// and the directory there that stands for the working directory outside. Empty
+// when it is in no share, or the program starts there anyway.
+func shared(p *plan.Plan, host string) (inside, dir string) {
+	wd, err := os.Getwd()
+	if err != nil {
+		return "", ""
+	}
+	for _, m := range p.Mounts {
+		if m.Kind != mounts.Bind || !m.Directory {
+			continue
+		}
+		rest, ok := strings.CutPrefix(host, m.Source+"/")
+		below, here := strings.CutPrefix(wd+"/", m.Source+"/")
+		if ok && here {
+			inside, dir = path.Join(m.Target, rest), path.Join(m.Target, below)
+		}
+	}
+	if dir == p.Process.Dir {
+		return "", ""
+	}
+	return inside, dir
 }
 
 // bring names --image host where that would help, else the other way.
@@ -170,8 +212,11 @@ func bring(p *plan.Plan, other string) string {
 }
 
 // explainRun adds to an error of the start what the plan knows about it.
-func explainRun(err error, p *plan.Plan) error {
+func explainRun(err error, spec plan.Spec, p *plan.Plan) error {
 	var stage *launch.StageError
+	if errors.As(err, &stage) && !stage.NotFound && errors.Is(err, unix.ENOENT) && strings.Contains(stage.Text, "go to the working directory") {
+		return fmt.Errorf("%w; the sandbox has no such directory: --tmpfs %s makes an empty one", err, p.Process.Dir)
+	}
 	if !errors.As(err, &stage) || !stage.NotFound {
 		return err
 	}
@@ -181,6 +226,9 @@ func explainRun(err error, p *plan.Plan) error {
 	}
 	if strings.Contains(name, "/") {
 		return err
+	}
+	if slices.ContainsFunc(spec.Env, func(kv string) bool { return strings.HasPrefix(kv, "PATH") }) {
+		return fmt.Errorf("%w: it was looked for in the PATH that you gave", err)
 	}
 	found, lookErr := exec.LookPath(name)
 	if lookErr != nil {

@@ -90,13 +90,15 @@ func TestDoctorOnHostileHosts(t *testing.T) {
 // namespace of this test's own.
 func TestDoctorWithoutUserNamespaces(t *testing.T) {
 	sbxtest.Need(t, sbxtest.OrdinaryUser(), sbxtest.UserNamespaces())
-	const spoil = "echo 0 >/proc/sys/user/max_user_namespaces && exec \"$@\""
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for _, form := range []struct{ flag, want string }{
-		{"--json=false", `host: NONE: .*problem: a run does not start: .*user.max_user_namespaces is 0; ask the administrator.* userns missing .*pid missing .*it needs a user namespace, and none can be made`},
-		{"--admin", `user namespaces are switched off.*/etc/sysctl.d/90-sbx.conf`},
+	for _, form := range []struct{ most, flag, want string }{
+		{"0", "--json=false", `host: NONE: .*problem: a run does not start: .*user.max_user_namespaces is 0; ask the administrator.* userns missing .*pid missing .*it needs a user namespace, and none can be made`},
+		{"0", "--admin", `user namespaces are switched off.*/etc/sysctl.d/90-sbx.conf`},
+		{"1", "--json=false", `problem: a run does not start: .*user.max_user_namespaces is 1, and a sandbox takes two, one in the other; ask the administrator`},
+		{"1", "--admin", `a sandbox takes two user namespaces, one in the other \(user.max_user_namespaces is 1\).*/etc/sysctl.d/90-sbx.conf`},
 	} {
+		spoil := "echo " + form.most + " >/proc/sys/user/max_user_namespaces && exec \"$@\""
 		cmd := exec.CommandContext(ctx, "sh", "-c", spoil, "sh", sbxtest.Binary(t), "doctor", form.flag)
 		cmd.SysProcAttr = &syscall.SysProcAttr{
 			Cloneflags: unix.CLONE_NEWUSER, AmbientCaps: []uintptr{unix.CAP_SYS_RESOURCE, unix.CAP_SYS_ADMIN},

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -158,6 +160,11 @@ func (p *puller) run() (err error) {
 	defer store.Close()
 	ctx, caught, stop := interruptible()
 	defer stop()
+	known, err := store.Known(id.Ownership())
+	if err != nil {
+		return err
+	}
+	p.request.Have = slices.Sorted(maps.Keys(known))
 	download, err := store.NewDownload()
 	if err != nil {
 		return err
@@ -171,6 +178,10 @@ func (p *puller) run() (err error) {
 	} else if err != nil {
 		return err
 	}
+	if fetched.Known != "" {
+		made = true
+		return p.name(store, known[fetched.Known])
+	}
 	source := p.request.Source
 	source.Digest = fetched.Top
 	p.into.Source, p.into.Origin = download.Layout, source.String()
@@ -179,6 +190,19 @@ func (p *puller) run() (err error) {
 	}
 	made = true
 	return nil
+}
+
+// name gives an image that the store has the name that it was asked for by.
+func (p *puller) name(store *rootfs.Store, key string) error {
+	name, err := rootfs.ParseReference(p.into.Names[0])
+	if err != nil {
+		return err
+	}
+	if err := store.Tag(key, name); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(p.out, quote.Line(name.String()))
+	return err
 }
 
 func (p *puller) fetch(ctx context.Context, helper *os.File, download *rootfs.Download) (pull.Result, error) {
@@ -192,6 +216,9 @@ func (p *puller) fetch(ctx context.Context, helper *os.File, download *rootfs.Do
 		return result, explainFetch(err)
 	}
 	text := fmt.Sprintf("fetched %s: %d layers, %s", result.Top, result.Layers, units.HumanSize(float64(result.Bytes)))
+	if result.Known != "" {
+		text = fmt.Sprintf("%s: the store had this image already", result.Top)
+	}
 	if result.Resumed > 0 {
 		text += fmt.Sprintf(", %s of them from an earlier try", units.HumanSize(float64(result.Resumed)))
 	}

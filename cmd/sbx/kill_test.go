@@ -94,12 +94,12 @@ func killOnce(t *testing.T, box sbxtest.Sandbox, random *rand.Rand, round int, p
 	}
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(sbxtest.Patience(20 * time.Second)):
 		t.Errorf("round %d: sbx hangs after the death of %v\n%s", round, victim, stderr.String())
 		_ = cmd.Process.Kill()
 		<-done
 	}
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(sbxtest.Patience(10 * time.Second))
 	for {
 		alive := slices.DeleteFunc(slices.Clone(family), func(p process) bool { return !p.alive() })
 		marked := processesWith(mark)

@@ -50,6 +50,8 @@ type cli struct {
 	Selftest selftestCommand `cmd:"" help:"Attack a sandbox from inside, on this host, and say which promises hold."`
 	Ps       psCommand       `cmd:"" help:"List the sandboxes that run; with -a also those that were kept."`
 	Diff     diffCommand     `cmd:"" help:"List what a kept sandbox changed in its image: A added, C changed, D deleted."`
+	Cp       cpCommand       `cmd:"" help:"Copy files out of a kept sandbox, or into it."`
+	Commit   commitCommand   `cmd:"" help:"Make an image of a kept sandbox."`
 	Rm       rmCommand       `cmd:"" help:"Remove sandboxes that were kept."`
 	Image    imageCommand    `cmd:"" help:"Work with images that came from elsewhere."`
 	Gc       gcCommand       `cmd:"" help:"Remove what runs that were killed left behind."`
@@ -144,7 +146,7 @@ func Run(args []string, stdout, stderr io.Writer) (status int) {
 	}
 	ctx, err := parser.Parse(args)
 	if err != nil {
-		return s.fail(fmt.Errorf("%w; see sbx --help", err))
+		return s.fail(fmt.Errorf("%w (see sbx --help)", err))
 	}
 	return s.status(ctx.Run(s, begun))
 }

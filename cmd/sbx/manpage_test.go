@@ -17,7 +17,7 @@ const manpage = "../../docs/sbx.1.md"
 
 // The words of the page that are flags are set in bold and begin a line of
 // their own: "**-e**, **--env**=*NAME*[=*VALUE*]".
-var flagLine = regexp.MustCompile(`(?m)^(?:\*\*-([a-z])\*\*, )?\*\*--([a-z][a-z-]*)\*\*(=.*)?$`)
+var flagLine = regexp.MustCompile(`(?m)^(?:\*\*-([a-zA-Z])\*\*, )?\*\*--([a-z][a-z-]*)\*\*(=.*)?$`)
 
 // The manual page and the command line know the same flags, with the same short
 // forms, and agree on which of them take a value.

@@ -46,6 +46,8 @@ func plainRun(args []string) (c *runCommand, ok bool) {
 		switch {
 		case kind == reflect.String:
 			field.SetString(value)
+		case field.Type() == reflect.TypeFor[*string]():
+			field.Set(reflect.ValueOf(&value))
 		case kind == reflect.Slice && tag.Get("sep") != "none" && !isWord(value):
 			return nil, false // kong takes a list apart, and escapes in it
 		case kind == reflect.Slice:

@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bytes"
 	"strings"
 	"testing"
 
@@ -21,6 +22,23 @@ func TestPlainUserRuns(t *testing.T) {
 	}
 	if quiet := box.MustRun(t, "run", "-q", "/bin/echo", "hello"); quiet.Stdout != "hello\n" {
 		t.Errorf("%v", quiet)
+	}
+}
+
+// An image from elsewhere is his alone, which is said, and runs.
+func TestPlainUserImports(t *testing.T) {
+	sbxtest.Need(t, sbxtest.NoSubordinateRange())
+	box := sbxtest.NewStore(t)
+	file := reg("etc/motd", "hello\n")
+	file.Uid, file.Mode = 7, 0o4755
+	box.Stdin = bytes.NewReader(tarFile(t, file))
+	result := box.MustRun(t, "image", "import", "-", "a")
+	if !strings.Contains(result.Stderr, "which belong to you now: 1") || !strings.Contains(result.Stderr, "without their setuid or setgid bits: 1") {
+		t.Errorf("%v", result)
+	}
+	box.Stdin, box.Dir = nil, probeDir(t)
+	if result = box.MustRun(t, "run", "-q", "--image", "a", "./probe", "cat", "/etc/motd"); result.Stdout != "hello\n" {
+		t.Errorf("%v", result)
 	}
 }
 

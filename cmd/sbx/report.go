@@ -69,7 +69,7 @@ func writeReport(f *os.File, p *plan.Plan, r launch.Result, begin time.Time) err
 	}
 	rep.Reason = reason(r)
 	if r.Signal != 0 {
-		rep.Signal = unix.SignalName(r.Signal)
+		rep.Signal = signalName(r.Signal)
 	}
 	err := writeJSON(f, rep)
 	if closeErr := f.Close(); err == nil {

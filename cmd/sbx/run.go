@@ -185,7 +185,7 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 	begin := time.Now()
 	result, err := launch.Run(p, held, begun, file != nil)
 	if err != nil {
-		return explainRun(err, p)
+		return explainRun(err, spec, p)
 	}
 	if file != nil {
 		if err := writeReport(file, p, result, begin); err != nil {
@@ -195,10 +195,11 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 	for _, text := range result.Degraded {
 		s.say("%s", text)
 	}
-	if line := closingLine(p, result); line != "" && (!c.Quiet || result.TimedOut) {
-		s.say("%s", line)
+	line := closingLine(p, result)
+	if kept := keptLine(p, result); kept != "" && !c.Quiet && c.In == "" {
+		line = strings.TrimPrefix(line+"; "+kept, "; ")
 	}
-	if line := keptLine(p, result); line != "" && !c.Quiet && c.In == "" {
+	if line != "" && (!c.Quiet || result.TimedOut) {
 		s.say("%s", line)
 	}
 	return endOf(result, s)

@@ -25,6 +25,7 @@ import (
 //	waitfor FILE       waits until the file exists, five seconds at most
 //	gone PATTERN       no process has the pattern in its command line, likewise
 //	mode FILE OCTAL    the file's permission bits
+//	archive OUT TREE CONFIG [TAG…]  a docker-archive of a directory (imagearchive_test.go)
 //
 // and the conditions [root], [range] (subordinate ids can be had), [nproc].
 func TestScripts(t *testing.T) {
@@ -37,7 +38,7 @@ func TestScripts(t *testing.T) {
 		Setup:               func(env *testscript.Env) error { return scriptSetup(t, bin, env) },
 		Condition:           scriptCondition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": cmdExits, "waitfor": cmdWaitFor, "gone": cmdGone, "mode": cmdMode,
+			"exits": cmdExits, "archive": cmdArchive, "waitfor": cmdWaitFor, "gone": cmdGone, "mode": cmdMode,
 		},
 	})
 }
@@ -102,7 +103,7 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 
 // until waits for a condition that another process brings about.
 func until(ts *testscript.TestScript, what string, holds func() bool) {
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(sbxtest.Patience(10 * time.Second))
 	for !holds() {
 		if time.Now().After(deadline) {
 			ts.Fatalf("waited in vain for %s", what)

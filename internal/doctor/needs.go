@@ -150,9 +150,12 @@ func needKernel(f Findings) (Need, bool) {
 }
 
 func needUserns(f Findings) (Need, bool) {
-	name, value := "", ""
-	switch {
-	case f.Values["user.max_user_namespaces"] == "0":
+	name, value, title := "", "", "user namespaces are switched off (%s is 0)"
+	switch most := f.Values["user.max_user_namespaces"]; {
+	case most == "1":
+		title = "a sandbox takes two user namespaces, one in the other (%s is 1)"
+		fallthrough
+	case most == "0":
 		name, value = "user.max_user_namespaces", "10000"
 	case f.Values["kernel.unprivileged_userns_clone"] == "0" && f.Facts.Caller.UID != 0:
 		name, value = "kernel.unprivileged_userns_clone", "1"
@@ -161,7 +164,7 @@ func needUserns(f Findings) (Need, bool) {
 	}
 	return Need{
 		Name:  "userns",
-		Title: fmt.Sprintf("user namespaces are switched off (%s is 0)", name),
+		Title: fmt.Sprintf(title, name),
 		Do: []string{
 			fmt.Sprintf("echo '%s = %s' > /etc/sysctl.d/90-sbx.conf", name, value),
 			"sysctl --system",

@@ -85,6 +85,8 @@ func judgeMaxUserns(v string) (Concern, string, string) {
 		return Note, "not a number", ""
 	case n == 0:
 		return Bad, "no user namespace may be made", "ask the administrator for `sysctl user.max_user_namespaces=10000`"
+	case n == 1:
+		return Bad, "each sandbox takes two, one in the other", "ask the administrator for `sysctl user.max_user_namespaces=10000`"
 	case n < fewNamespaces:
 		return Note, "few: each sandbox takes two, browsers and containers take some too", "ask the administrator for `sysctl user.max_user_namespaces=10000`"
 	default:

@@ -11,6 +11,7 @@ func TestJudgeSwitches(t *testing.T) {
 		want        Concern
 	}{
 		{"user.max_user_namespaces", "0", Bad},
+		{"user.max_user_namespaces", "1", Bad},
 		{"user.max_user_namespaces", "10", Note},
 		{"user.max_user_namespaces", "95000", Fine},
 		{"kernel.unprivileged_userns_clone", "0", Bad},

@@ -24,6 +24,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -102,7 +103,8 @@ func run(progress func(rootfs.Progress)) (*plan.Imported, error) {
 		}
 		src.Directory = true
 	}
-	if err := unix.Setgroups([]int{}); err != nil && !errors.Is(err, unix.EPERM) {
+	// That of package unix concerns one thread.
+	if err := syscall.Setgroups([]int{}); err != nil && !errors.Is(err, unix.EPERM) {
 		return nil, fmt.Errorf("clear the groups: %w", err)
 	}
 	tree, err := confine(job.Tree)

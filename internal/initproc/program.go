@@ -47,7 +47,7 @@ func (p *process) copyProgram() error {
 		}
 	}
 	uid, gid := p.payloadIDs()
-	dst, err := p.create(root, p.plan.Program.Inside, uid, gid, false)
+	dst, err := p.create(root, p.plan.Program.Inside, uid, gid, true)
 	if err != nil {
 		return err
 	}
@@ -115,9 +115,10 @@ func (p *process) newRoot() (*rootfs.Root, error) {
 	return rootfs.RootFromFile(os.NewFile(uintptr(fd), "/"), "/"), nil
 }
 
-// create makes a new file of mode 0600 inside, and the directories above it. In
-// a kept sandbox one of that name may be there, that of the run before or
-// whatever its program has put in the place: it goes, as it does with replace.
+// create makes a new file of mode 0600 inside, and the directories above it. With
+// replace a file that is there goes: an imported image may have one of its own in
+// /box. So it does in a kept sandbox: it is that of the run before, or whatever
+// its program has put in the place.
 func (p *process) create(root *rootfs.Root, name string, uid, gid int, replace bool) (*os.File, error) {
 	if err := p.makeParent(name); err != nil {
 		return nil, err

@@ -18,10 +18,10 @@ import (
 func TestWhatIsLeftBehindDoesNotHoldItUp(t *testing.T) {
 	box := sandbox(t)
 	for name, script := range map[string]string{
-		"a background process with the output open": `sleep 100 & echo x`,
-		"a daemon":                    `(setsid sh -c 'sleep 100 & sleep 100' &) ; echo x`,
-		"one that ignores signals":    `(trap '' TERM INT HUP; sleep 100) & echo x`,
-		"one that is stopped":         `sh -c 'kill -STOP $$; sleep 100' & echo x`,
+		"a background process with the output open": `sleep 1000 & echo x`,
+		"a daemon":                    `(setsid sh -c 'sleep 1000 & sleep 1000' &) ; echo x`,
+		"one that ignores signals":    `(trap '' TERM INT HUP; sleep 1000) & echo x`,
+		"one that is stopped":         `sh -c 'kill -STOP $$; sleep 1000' & echo x`,
 		"the program closes its own":  `echo x; exec >&- 2>&-; sleep 0.1`,
 		"the input is never read":     `echo x`,
 		"a process that forks always": `(while :; do (:) & done) 2>/dev/null & echo x`,
@@ -39,7 +39,7 @@ func TestWhatIsLeftBehindDoesNotHoldItUp(t *testing.T) {
 			if result := b.MustRun(t, "run", "-q", "sh", "-c", script); result.Stdout != "x\n" {
 				t.Errorf("%v", result)
 			}
-			if took := time.Since(begin); took > 30*time.Second {
+			if took := time.Since(begin); took > sbxtest.Patience(30*time.Second) {
 				t.Errorf("took %s", took)
 			}
 		})
@@ -51,11 +51,11 @@ func TestWhatIsLeftBehindDoesNotHoldItUp(t *testing.T) {
 func TestTimeLimit(t *testing.T) {
 	box := sandbox(t)
 	for name, script := range map[string]string{
-		"it sleeps":               `sleep 100`,
+		"it sleeps":               `sleep 1000`,
 		"it ignores every signal": `trap '' TERM INT HUP QUIT TSTP; while :; do sleep 1; done`,
-		"it stops itself":         `kill -STOP $$; sleep 100`,
-		"it stops its group":      `kill -STOP 0; sleep 100`,
-		"it forks":                `i=0; while [ $i -lt 100 ]; do sleep 100 & i=$((i+1)); done; wait`,
+		"it stops itself":         `kill -STOP $$; sleep 1000`,
+		"it stops its group":      `kill -STOP 0; sleep 1000`,
+		"it forks":                `i=0; while [ $i -lt 100 ]; do sleep 1000 & i=$((i+1)); done; wait`,
 		"it writes":               `yes > /dev/null`,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -64,7 +64,7 @@ func TestTimeLimit(t *testing.T) {
 			if result.Exit != 124 || !strings.Contains(result.Stderr, "timed out after 300ms") {
 				t.Errorf("%v", result)
 			}
-			if took := time.Since(begin); took > 30*time.Second {
+			if took := time.Since(begin); took > sbxtest.Patience(30*time.Second) {
 				t.Errorf("took %s", took)
 			}
 		})
@@ -110,7 +110,7 @@ func TestSignalsReachTheProgram(t *testing.T) {
 			if got := status(cmd); got != 33 {
 				t.Errorf("caught inside: status %d, %s", got, stderr)
 			}
-			cmd, stderr = start(t, box, "run", "-q", "sh", "-c", "echo ready; exec sleep 100")
+			cmd, stderr = start(t, box, "run", "-q", "sh", "-c", "echo ready; exec sleep 1000")
 			if err := cmd.Process.Signal(sig); err != nil {
 				t.Fatal(err)
 			}

@@ -28,7 +28,10 @@ func cloneError(err error) error {
 	case unix.EPERM:
 		e.Hint = permissionHint()
 	case unix.EACCES:
-		e.Hint = "a security module forbids user namespaces to this program" + appArmorHint()
+		e.Hint = "a security module forbids user namespaces to this program"
+		if hint := RestrictedHint(); hint != "" {
+			e.Hint += ": " + hint
+		}
 	case unix.ENOSPC:
 		e.Hint = limitHint(procSysUser)
 	case unix.EUSERS:
@@ -66,13 +69,13 @@ func permissionHint() string {
 	if value("/proc/sys/kernel/unprivileged_userns_clone") == "0" {
 		return "kernel.unprivileged_userns_clone is 0 on this host: ask the administrator for `sysctl kernel.unprivileged_userns_clone=1`"
 	}
-	if hint := appArmorHint(); hint != "" {
-		return strings.TrimPrefix(hint, ": ")
+	if hint := RestrictedHint(); hint != "" {
+		return hint
 	}
 	if inChroot() {
 		return "sbx runs in a chroot, where the kernel refuses user namespaces: start it from the real root"
 	}
-	return "the host, or the container, sandbox or chroot that sbx runs in, forbids user namespaces: for docker and podman see --security-opt seccomp=unconfined"
+	return "the host forbids user namespaces, or the container, chroot or sandbox that sbx runs in (there is no sandbox inside of one of sbx): for docker and podman see --security-opt seccomp=unconfined"
 }
 
 // appArmorHint is Ubuntu's restriction, since 23.10.
@@ -80,7 +83,7 @@ func appArmorHint() string {
 	if value("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") != "1" {
 		return ""
 	}
-	return ": kernel.apparmor_restrict_unprivileged_userns is 1, so an AppArmor profile with `userns` for the path of this program is needed; `sbx doctor --admin` prints it for the administrator"
+	return "kernel.apparmor_restrict_unprivileged_userns is 1, so an AppArmor profile with `userns` for the path of this program is needed; `sbx doctor --admin` prints it for the administrator"
 }
 
 // inChroot: the kernel refuses a user namespace to a process whose root is not
@@ -151,10 +154,13 @@ func stageError(p *plan.Plan, err error) error {
 	if (e.Errno == unix.EPERM || e.Errno == unix.EACCES) && !e.NotRunnable {
 		// The restricted user namespace of Ubuntu can be made and gives no
 		// rights, so what fails is the first step that needs one.
-		e.Hint = strings.TrimPrefix(appArmorHint(), ": ")
+		e.Hint = RestrictedHint()
 	}
 	if e.Errno == unix.EROFS && strings.Contains(e.Text, "/proc/sys/") {
 		e.Hint = "/proc/sys is read-only, as is usual inside a container; start that container with --security-opt unmask=ALL (podman) or --security-opt systempaths=unconfined (docker)"
+	}
+	if e.Errno == unix.ENOSPC && strings.Contains(e.Text, "namespace") {
+		e.Hint = limitHint(procSysUser) // clone(2); the host's limits hold in a namespace below too
 	}
 	if e.Stage.Op == plan.OpRoot && p.Root.Bounded {
 		e.Hint = "--disk needs an overlay in a user namespace, which this kernel or file system does not give (Linux 5.11 or newer)"

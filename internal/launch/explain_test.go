@@ -106,6 +106,24 @@ func TestStageErrors(t *testing.T) {
 	}
 }
 
+// A profile that is in force for sbx itself is named where no switch is known.
+func TestConfinedHint(t *testing.T) {
+	for _, c := range []struct{ current, appArmor, want string }{
+		{"", "", ""},
+		{"unconfined", "Y", ""},
+		{"docker-default (enforce)", "Y", "AppArmor profile docker-default"},
+		{"/usr/bin/my tool (enforce)", "Y", "AppArmor profile"},
+		{"x (complain)", "Y", ""},
+		{"unconfined_u:unconfined_r:unconfined_t:s0-s0:c0.c1023", "", ""},
+		{"system_u:system_r:container_t:s0:c1,c2\x00", "", "SELinux runs sbx as system_u:system_r:container_t:s0:c1,c2 "},
+		{"kernel", "N", ""},
+	} {
+		if got := confinedHint(c.current, c.appArmor); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%q: %q, want %q", c.current, got, c.want)
+		}
+	}
+}
+
 func TestDiskHint(t *testing.T) {
 	p := &plan.Plan{Root: plan.Root{Bounded: true}}
 	for i, st := range p.Stages() {

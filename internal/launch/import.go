@@ -86,6 +86,8 @@ func commit(id plan.Identity, store *rootfs.Store, staging *rootfs.Staging, impo
 	result.Known = result.Info.Created.Before(begun)
 	if result.Known {
 		emptyTrash(id, store)
+	} else {
+		_ = ShareImage(id, store, result.Info.Key) // it only saves space
 	}
 	return result, nil
 }

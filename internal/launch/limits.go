@@ -25,26 +25,19 @@ const diskTime = time.Second
 // group is the sandbox's cgroup while it runs.
 type group struct {
 	leaf   *cgroupv2.Leaf
+	add    func(pid int) error // leaf.Add
 	limits cgroupv2.Limits
 	before cgroupv2.Stats
 }
 
-// enterGroup makes the cgroup that pid 1 is going to be put into. Where the plan
-// expected one and the host does not give it after all, a run that depends on
-// it is refused and any other goes on, with its warning.
+// enterGroup makes the cgroup that pid 1 is going to be put into.
 func (r *run) enterGroup() error {
-	want := r.plan.Cgroup
-	if !want.Use {
+	if !r.plan.Cgroup.Use {
 		return nil
 	}
-	err := r.makeGroup()
-	if err == nil {
-		return nil
+	if err := r.makeGroup(); err != nil {
+		return r.ungrouped(err)
 	}
-	if want.Asked {
-		return fmt.Errorf("limit the sandbox: %w", err)
-	}
-	r.result.Degraded = append(r.result.Degraded, "memory and pids are not limited by a cgroup: "+err.Error())
 	return nil
 }
 
@@ -78,7 +71,7 @@ func (r *run) makeGroup() error {
 		return err
 	}
 	r.undo.push(func() error { return errors.Join(within(leaf.Kill), within(leaf.Remove)) })
-	g := &group{leaf: leaf, limits: limits}
+	g := &group{leaf: leaf, add: leaf.Add, limits: limits}
 	if g.before, err = leaf.Stats(); err != nil {
 		return err
 	}
@@ -98,23 +91,44 @@ func within(f func(context.Context) error) error {
 //
 // Not CLONE_INTO_CGROUP: a cgroup that was once killed kills whatever is born
 // in it on some kernels, and a write does not have that quirk.
-func (r *run) admit(pid int) error {
+func (r *run) admit() error {
 	if r.group == nil {
 		return nil
 	}
-	err := r.group.leaf.Add(pid)
+	err := r.group.add(r.init.pid)
 	if errors.Is(err, unix.EACCES) {
 		// In a login session (su, ssh) pid 1 was born in the session's cgroup,
 		// which is root's. The supervisor has been taken from there by the
 		// service manager, and what it starts now is born on the right side.
-		return r.replace()
+		if err := r.restart(); err != nil {
+			return err
+		}
+		err = r.group.add(r.init.pid)
 	}
-	return err
+	if err == nil {
+		return nil
+	}
+	r.group = nil // its directory goes with the rest that has to be undone
+	return r.ungrouped(err)
 }
 
-// replace starts pid 1 anew, in the cgroup that the supervisor is in by now.
-func (r *run) replace() error {
+// ungrouped decides what it means that no cgroup can be had after all: a run that
+// depends on it is refused, any other goes on, and says so.
+func (r *run) ungrouped(err error) error {
+	if r.plan.Cgroup.Asked {
+		return fmt.Errorf("limit the sandbox: %w", err)
+	}
+	r.result.Degraded = append(r.result.Degraded, "memory and pids are not limited by a cgroup: "+err.Error())
+	return nil
+}
+
+// restart ends pid 1, which has done nothing yet, and starts it anew in the cgroup
+// that the supervisor is in by now. After an error r.init is one of the two, for
+// the caller to end.
+func (r *run) restart() error {
 	begun := Begin(r.plan.HostNetwork)
+	// Not earlier than at the very end: the thread that has cloned pid 1 has to
+	// outlive it.
 	r.undo.push(func() error { begun.Abandon(); return nil })
 	child, err := begun.take()
 	if err != nil {
@@ -124,10 +138,7 @@ func (r *run) replace() error {
 	r.begun.giveUp(r.init)
 	r.init.close()
 	r.begun, r.init = begun, child
-	if err := child.writeMaps(r.plan.Identity); err != nil {
-		return err
-	}
-	return r.group.leaf.Add(child.pid)
+	return child.writeMaps(r.plan.Identity)
 }
 
 // observe follows the usage until stop is called: peaks where the kernel keeps

@@ -169,7 +169,7 @@ func (r *run) start(maps <-chan error) error {
 		err = mapErr
 	}
 	if err == nil {
-		err = r.admit(r.init.pid)
+		err = r.admit()
 	}
 	if err == nil {
 		err = r.release()

@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/quote"
 	"github.com/sbx-run/sbx/internal/reaper"
 	"github.com/sbx-run/sbx/rootfs"
 )
@@ -150,7 +152,8 @@ func Collect(store *rootfs.Store, id func(rootfs.Ownership) (plan.Identity, erro
 	for _, l := range left {
 		identity, idErr := id(l.Owner)
 		if idErr != nil {
-			err = errors.Join(err, idErr)
+			path := filepath.Join(store.Path(), "trash", l.Trash)
+			err = errors.Join(err, fmt.Errorf("remove %s: %w; root can do it: rm -rf %s", quote.Quote(path), idErr, quote.Quote(path)))
 			continue
 		}
 		err = errors.Join(err, EmptyTrash(identity, store, l))

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -57,6 +58,9 @@ func Build(s Spec, f Facts) (*Plan, error) {
 	}
 	if p.Process, err = process(s, f, p); err != nil {
 		return nil, err
+	}
+	if f.Stdio[0].Kind == StreamDir {
+		p.Warnings = append(p.Warnings, "standard input is a directory, which nobody can read: the program gets an empty one")
 	}
 	p.Layers = layers(s, f, p)
 	if err := checkLayers(p.Layers, s); err != nil {
@@ -159,9 +163,13 @@ func checkTimeout(s Spec) error {
 // switch that says so. What has no switch to read is explained when clone(2)
 // itself is refused.
 func checkKernel(k Kernel, c Caller) error {
-	if k.MaxUserNamespaces == 0 {
+	if n := k.MaxUserNamespaces; n == 0 || n == 1 {
+		detail := fmt.Sprintf("user.max_user_namespaces is %d", n)
+		if n == 1 {
+			detail += ", and a sandbox takes two, one in the other"
+		}
 		return &MissingLayer{Layer: Layer{
-			Name: "userns", State: Missing, Detail: "user.max_user_namespaces is 0",
+			Name: "userns", State: Missing, Detail: detail,
 			Fix: "ask the administrator for `sysctl user.max_user_namespaces=10000`",
 		}, Asked: true}
 	}

@@ -95,7 +95,7 @@ func askedEnv(list []string, lookup func(string) (string, bool)) ([]string, erro
 	for _, kv := range list {
 		name, _, given := strings.Cut(kv, "=")
 		if name == "" || strings.ContainsAny(name, " \t\x00\n") || strings.ContainsRune(kv, 0) {
-			return nil, misuse("environment variable %q: write NAME=VALUE, or NAME for your own value", kv)
+			return nil, misuse("environment variable %.60q: write NAME=VALUE, or NAME for your own value", kv)
 		}
 		if given {
 			env = append(env, kv)

@@ -32,7 +32,7 @@ type Facts struct {
 	// Config is what an imported image says about how it is to be run; nil for
 	// all other images, and for those that say nothing.
 	Config *rootfs.ImageConfig `json:"config,omitempty"`
-	// Filled are those of the directories /tmp, /var/tmp, /run and the user's
+	// Filled are those of the directories /tmp, /var/tmp, /run, /box and the user's
 	// home that stay as an imported image has them: not empty, or the same
 	// directory as another one of them.
 	Filled []string `json:"filled,omitempty"`
@@ -151,11 +151,14 @@ type Shared struct {
 type CopyFact struct {
 	PathPair
 	Directory bool `json:"directory"`
+	// IsProgram: it is the file that will be executed.
+	IsProgram bool `json:"isProgram,omitempty"`
 }
 
 // Kinds of a [Stream].
 const (
 	StreamClosed = "closed"
+	StreamDir    = "directory" // cannot be read: the program gets an empty input
 	StreamTTY    = "tty"
 	StreamPipe   = "pipe"
 	StreamSocket = "socket"

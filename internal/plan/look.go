@@ -243,6 +243,8 @@ func lookStream(fd int) Stream {
 		s.Kind = StreamSocket
 	case unix.S_IFREG:
 		s.Kind = StreamFile
+	case unix.S_IFDIR:
+		s.Kind = StreamDir
 	case unix.S_IFCHR:
 		if st.Rdev == unix.Mkdev(1, 3) {
 			s.Kind = StreamNull

@@ -210,7 +210,8 @@ func (l *look) program() error {
 	if !own {
 		l.facts.Program = Program{Inside: name}
 		if strings.Contains(name, "/") && !path.IsAbs(name) {
-			l.facts.Program.Inside = workdir(l.spec, l.facts) + "/" + name
+			// Not cleaned: a directory on the way may be a link, and ".." another.
+			l.facts.Program.Inside = strings.TrimSuffix(workdir(l.spec, l.facts), "/") + "/" + strings.TrimPrefix(name, "./")
 		}
 		return nil
 	}
@@ -224,9 +225,10 @@ func (l *look) program() error {
 	}
 	prog, err := rootfs.OpenProgram(name)
 	if err != nil {
-		return err
+		return l.copiedInstead(err, name)
 	}
 	l.held.Program = prog
+	l.isCopied(prog)
 	dir := boxDir
 	for _, sh := range l.facts.Shares {
 		if under(boxDir, sh.Target) {
@@ -242,6 +244,31 @@ func (l *look) program() error {
 	return l.needs(prog)
 }
 
+// copiedInstead adds to the error for a program that this host does not have what
+// the user may have meant: PROGRAM with a slash is a file of the host's, and what
+// --copy-in brings has a name inside.
+func (l *look) copiedInstead(err error, name string) error {
+	for _, c := range l.facts.CopyIn {
+		if inside := c.inside(); path.Base(inside) == path.Base(name) && errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("%w; what --copy-in brings is %s inside: run it by that name", err, inside)
+		}
+	}
+	return err
+}
+
+// isCopied marks a --copy-in of the program itself.
+func (l *look) isCopied(prog *rootfs.Program) {
+	own, err := prog.File.Stat()
+	if err != nil {
+		return
+	}
+	for i, c := range l.facts.CopyIn {
+		if st, err := os.Stat(c.Source); err == nil && os.SameFile(st, own) {
+			l.facts.CopyIn[i].IsProgram = true
+		}
+	}
+}
+
 // isInside tells whether the sandbox will have a file of this name by itself.
 func (l *look) isInside(name string) bool {
 	for _, sh := range l.facts.Shares {
@@ -250,7 +277,7 @@ func (l *look) isInside(name string) bool {
 		}
 	}
 	for _, c := range l.facts.CopyIn {
-		if c.Target != "" && under(name, path.Clean(c.Target)) {
+		if c.Directory && under(name, c.inside()) || name == c.inside() {
 			return true
 		}
 	}

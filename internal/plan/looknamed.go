@@ -115,7 +115,7 @@ func (l *look) filled() error {
 	if !f.Image.Imported || l.tree == nil {
 		return nil
 	}
-	dirs := []string{"/tmp", "/var/tmp", "/run"}
+	dirs := []string{"/tmp", "/var/tmp", "/run", boxDir}
 	if _, user, err := identity(l.spec, *f); err == nil { // an error is Build's to report
 		dirs = append(dirs, path.Clean(user.Home))
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
@@ -22,11 +23,20 @@ func (l *look) shares() error {
 	for _, sh := range l.spec.Shares {
 		shared, err := l.share(sh, tainted)
 		if err != nil {
-			return misuse("%s %s: %v", sh.Flag(), sh.Source, err)
+			return misuse("%s %s: %s", sh.Flag(), sh.Source, withoutName(err.Error(), sh.Source))
 		}
 		l.facts.Shares = append(l.facts.Shares, shared)
 	}
 	return nil
+}
+
+// withoutName takes the path out of an error's text that stands in front of it
+// anyway.
+func withoutName(text, path string) string {
+	for _, again := range []string{"resolve " + path + ": ", path + ": "} {
+		text = strings.TrimPrefix(text, again)
+	}
+	return text
 }
 
 func (l *look) share(sh Share, tainted []string) (Shared, error) {
@@ -99,7 +109,7 @@ func (l *look) copies() error {
 		if err != nil {
 			return fmt.Errorf("find the working directory: %w", err)
 		}
-		l.facts.CopyIn = append(l.facts.CopyIn, CopyFact{PathPair{abs, c.Target}, st.IsDir()})
+		l.facts.CopyIn = append(l.facts.CopyIn, CopyFact{PathPair: PathPair{abs, c.Target}, Directory: st.IsDir()})
 	}
 	return nil
 }

@@ -101,7 +101,7 @@ func wantsTTY(s Spec, f Facts) bool {
 // run x | less`) may be reading it.
 func wantsStdin(s Spec, f Facts, tty bool) bool {
 	kind := f.Stdio[0].Kind
-	return tty || s.Interactive || kind != StreamTTY && kind != StreamClosed
+	return tty || kind != StreamDir && (s.Interactive || kind != StreamTTY && kind != StreamClosed)
 }
 
 // landlockRules repeat the mount table in Landlock's terms: what is not

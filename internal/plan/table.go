@@ -203,19 +203,32 @@ func checkTarget(flag, target string) error {
 	return nil
 }
 
+// inside is where a --copy-in goes.
+func (c CopyFact) inside() string {
+	if c.Target == "" {
+		return path.Join(boxDir, path.Base(path.Clean(c.Source)))
+	}
+	if !path.IsAbs(c.Target) {
+		return c.Target // refused later
+	}
+	return path.Clean(c.Target)
+}
+
 // copyIns gives every --copy-in its place: /box unless told otherwise.
 func copyIns(s Spec, f Facts) ([]CopyJob, error) {
 	var jobs []CopyJob
 	taken := map[string]string{}
 	for _, c := range f.CopyIn {
-		target := c.Target
-		if target == "" {
-			target = path.Join(boxDir, path.Base(path.Clean(c.Source)))
-		}
+		target := c.inside()
 		if err := checkTarget("--copy-in", target); err != nil {
 			return nil, err
 		}
-		target = path.Clean(target)
+		if target == f.Program.Inside && f.Program.Host != "" {
+			if c.IsProgram {
+				continue // it is brought along anyway
+			}
+			return nil, misuse("--copy-in %s: %s is where the program stands; write --copy-in %s:DST", c.Source, target, c.Source)
+		}
 		if other, ok := taken[target]; ok {
 			return nil, misuse("--copy-in: both %q and %q would be %s inside", other, c.Source, target)
 		}

@@ -218,7 +218,7 @@ func TestCopyIns(t *testing.T) {
 		{"/a/in", "/etc/in", "/etc/in"},
 		{"/a/in", "/etc//in/", "/etc/in"},
 	} {
-		p := mustBuild(t, Spec{}, func(f *Facts) { f.CopyIn = []CopyFact{{PathPair{c.source, c.target}, true}} })
+		p := mustBuild(t, Spec{}, func(f *Facts) { f.CopyIn = []CopyFact{{PathPair: PathPair{c.source, c.target}, Directory: true}} })
 		if got := p.CopyIn[0]; got.Target != c.want || !got.Directory || got.Source != c.source {
 			t.Errorf("%s:%s became %+v, want %s", c.source, c.target, got, c.want)
 		}

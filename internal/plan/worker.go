@@ -4,6 +4,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/rootfs"
+	"github.com/sbx-run/sbx/rootfs/export"
 )
 
 // The names under which the binary executes itself again, as argv[0]: main
@@ -31,6 +32,11 @@ type Job struct {
 	EmptyTrash *TrashJob            `json:"emptyTrash,omitempty"`
 	View       *ViewJob             `json:"view,omitempty"`
 	Diff       *DiffJob             `json:"diff,omitempty"`
+	CopyOut    *CopyOutJob          `json:"copyOut,omitempty"`
+	CopyIn     *CopyInJob           `json:"copyIn,omitempty"`
+	Commit     *CommitJob           `json:"commit,omitempty"`
+	Export     *ExportJob           `json:"export,omitempty"`
+	Share      *ShareJob            `json:"share,omitempty"`
 	CopyTree   *TreeJob             `json:"copyTree,omitempty"`
 }
 
@@ -39,6 +45,20 @@ type Job struct {
 type TreeJob struct {
 	From    string             `json:"from"` // for messages
 	Options rootfs.CopyOptions `json:"options"`
+}
+
+// ExportJob asks for an image as an archive, written to the descriptor that goes
+// with the job.
+type ExportJob struct {
+	Tree string `json:"tree"` // path of the image's tree
+	export.Request
+}
+
+// ShareJob asks for an image's files to share blocks with files of the same
+// content in other images.
+type ShareJob struct {
+	Store string `json:"store"`
+	Key   string `json:"key"`
 }
 
 // TrashJob names what is to be deleted in a store's trash.
@@ -106,6 +126,8 @@ type Report struct {
 	Progress *rootfs.Progress `json:"progress,omitempty"`
 	Imported *Imported        `json:"imported,omitempty"` // an importer's result
 	Changes  []WireChange     `json:"changes,omitempty"`  // some of a diff; more follow
+	Copied   *Copied          `json:"copied,omitempty"`   // the result of a copy
+	Notes    []string         `json:"notes,omitempty"`    // of an export, safe to print
 	Error    string           `json:"error,omitempty"`
 	Errno    int              `json:"errno,omitempty"`
 }

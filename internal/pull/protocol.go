@@ -61,7 +61,12 @@ type Request struct {
 	CAFile   string `json:"ca_file,omitempty"`
 	AuthFile string `json:"auth_file,omitempty"`
 	Limits   Limits `json:"limits"`
+	// Have are the digests of the configurations of images that need not be fetched: some of those, if they are many.
+	Have []string `json:"have,omitempty"`
 }
+
+// maxHave keeps the request's line within its bound.
+const maxHave = 400
 
 // Event is one thing that the helper says. Exactly one field is set.
 type Event struct {
@@ -91,6 +96,8 @@ type Result struct {
 	Bytes    int64    `json:"bytes"`   // sum of the layers' sizes
 	Resumed  int64    `json:"resumed"` // of which were there from an earlier try
 	Layers   int      `json:"layers"`
+	// Known is the one of the request's digests that the image turned out to have. Its layers were not fetched.
+	Known string `json:"known,omitempty"`
 	// Unconfined names what the helper could not put on itself on this kernel.
 	Unconfined []string `json:"unconfined,omitempty"`
 }

@@ -36,11 +36,12 @@ const Name = "sbx-image"
 // for the one who reads them to check.
 func Fetch(ctx context.Context, helper *os.File, q Request, pool, layout *os.File, progress func(Progress)) (Result, error) {
 	q.Protocol = Protocol
+	q.Have = q.Have[:min(len(q.Have), maxHave)]
 	result, err := run(ctx, helper, q, pool, layout, progress)
 	if err != nil {
 		return Result{}, err
 	}
-	if err := verify(q.Source, result, layout); err != nil {
+	if err := verify(q, result, layout); err != nil {
 		return Result{}, err
 	}
 	return result, nil

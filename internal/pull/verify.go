@@ -24,8 +24,10 @@ type descriptors struct {
 }
 
 // verify holds the helper to what was asked for. The layout's index must name the manifest that the result has, and only
-// that. With a digest in the source that manifest is the one with this digest, or one in the index that has it.
-func verify(asked Source, result Result, layout *os.File) error {
+// that. With a digest in the source that manifest is the one with this digest, or one in the index that has it. An image that
+// is said to be known must be one of those that were named, and its manifest must say so too.
+func verify(q Request, result Result, layout *os.File) error {
+	asked := q.Source
 	var index descriptors
 	data, err := readSmall(layout, "index.json")
 	if err != nil {
@@ -34,22 +36,49 @@ func verify(asked Source, result Result, layout *os.File) error {
 	if err := json.Unmarshal(data, &index); err != nil || len(index.Manifests) != 1 || index.Manifests[0].Digest != result.Manifest {
 		return fmt.Errorf("%s says that it fetched %s, and the layout it wrote has something else", Name, result.Manifest)
 	}
+	if result.Known != "" {
+		var manifest struct {
+			Config struct {
+				Digest string `json:"digest"`
+			} `json:"config"`
+		}
+		if err := readBlob(layout, result.Manifest, &manifest); err != nil {
+			return err
+		}
+		if manifest.Config.Digest != result.Known || !slices.Contains(q.Have, result.Known) {
+			return &Failure{Kind: Digest, Text: fmt.Sprintf("%s says that %s is known, which it is not", Name, result.Manifest)}
+		}
+	}
 	if asked.Digest == "" || asked.Digest == result.Manifest {
 		return nil
 	}
-	if data, err = readSmall(layout, "blobs/sha256/"+strings.TrimPrefix(asked.Digest, "sha256:")); err != nil {
+	var several descriptors
+	if err := readBlob(layout, asked.Digest, &several); err != nil {
 		return err
 	}
-	var several descriptors
-	sum := sha256.Sum256(data)
-	if "sha256:"+hex.EncodeToString(sum[:]) != asked.Digest || json.Unmarshal(data, &several) != nil ||
-		!slices.ContainsFunc(several.Manifests, func(m struct {
-			Digest string `json:"digest"`
-		},
-		) bool {
-			return m.Digest == result.Manifest
-		}) {
+	if !slices.ContainsFunc(several.Manifests, func(m struct {
+		Digest string `json:"digest"`
+	},
+	) bool {
+		return m.Digest == result.Manifest
+	}) {
 		return &Failure{Kind: Digest, Text: fmt.Sprintf("%s fetched %s, which does not belong to %s", Name, result.Manifest, asked.Digest)}
+	}
+	return nil
+}
+
+// readBlob reads a blob of the layout, which must have its digest.
+func readBlob(layout *os.File, digest string, into any) error {
+	data, err := readSmall(layout, "blobs/sha256/"+strings.TrimPrefix(digest, "sha256:"))
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(data)
+	if "sha256:"+hex.EncodeToString(sum[:]) != digest {
+		return &Failure{Kind: Digest, Text: fmt.Sprintf("%s fetched something else in place of %s", Name, digest)}
+	}
+	if err := json.Unmarshal(data, into); err != nil {
+		return fmt.Errorf("read %s of the download: %w", digest, err)
 	}
 	return nil
 }

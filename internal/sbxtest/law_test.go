@@ -31,6 +31,7 @@ var leaves = []string{
 // import them.
 var below = map[string]string{
 	"rootfs/archive": "rootfs",
+	"rootfs/export":  "rootfs",
 	"rootfs/pack":    "rootfs",
 	"rootfs/unpack":  "rootfs",
 }
@@ -114,6 +115,54 @@ func TestForbiddenDependencies(t *testing.T) {
 			if reason, bad := forbidden[dependency]; bad {
 				t.Errorf("%s depends on %s, which %s", p.ImportPath, dependency, reason)
 			}
+		}
+	}
+}
+
+// The network belongs to the registry client: no other program of the module, and no package that one of them could come to
+// use, speaks HTTP.
+func TestOnlyImageHelperSpeaksHTTP(t *testing.T) {
+	for _, p := range listPackages(t, "./...") {
+		for _, imported := range p.Imports {
+			if p.ImportPath != module+"/cmd/sbx-image" && (imported == "net/http" || strings.HasPrefix(imported, "github.com/google/go-containerregistry")) {
+				t.Errorf("%s imports %s", p.ImportPath, imported)
+			}
+		}
+	}
+}
+
+// helperModules pins what is linked into sbx-image: all of it runs where the answers of registries are read.
+var helperModules = map[string]string{
+	"github.com/docker/cli":                       "of go-containerregistry: docker's file of credentials",
+	"github.com/docker/docker-credential-helpers": "of docker/cli",
+	"github.com/docker/go-units":                  "sizes, in package plan",
+	"github.com/google/go-containerregistry":      "the registry client",
+	"github.com/klauspost/compress":               "gzip and zstd of layers",
+	"github.com/moby/sys/mountinfo":               "reading mount tables",
+	"github.com/opencontainers/go-digest":         "of go-containerregistry",
+	"github.com/sirupsen/logrus":                  "of docker/cli",
+	"github.com/ulikunitz/xz":                     "xz of layers",
+	"golang.org/x/sys":                            "system calls",
+}
+
+func TestHelperModules(t *testing.T) {
+	Need(t, GoCommand())
+	cmd := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./cmd/sbx-image")
+	cmd.Dir = "../.."
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	linked := strings.Fields(string(out))
+	for _, path := range linked {
+		if _, known := helperModules[path]; !known && path != module {
+			t.Errorf("sbx-image links %s, which is not in the list of its modules", path)
+		}
+	}
+	for path := range helperModules {
+		if !slices.Contains(linked, path) {
+			t.Errorf("sbx-image does not link %s, which is in the list of its modules", path)
 		}
 	}
 }

@@ -35,7 +35,7 @@ func readJSON(r io.Reader, limit int64) (object, error) {
 		if errors.Is(err, io.EOF) {
 			err = io.ErrUnexpectedEOF
 		}
-		return nil, err
+		return nil, fmt.Errorf("not a profile in JSON: %w", err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("more text after the end of the JSON object")

@@ -19,8 +19,9 @@ import (
 type blobs interface {
 	// open gives a regular file and its size. One that is not there is ENOENT.
 	open(name string) (io.ReadCloser, int64, error)
-	// done says that the file will not be opened again.
-	done(name string)
+	// done says that of this file and those of the layers only the latter
+	// will be opened again.
+	done(name string, rest []layer)
 }
 
 // dirBlobs are those of a directory, which is hostile: names are resolved
@@ -35,7 +36,7 @@ func (d dirBlobs) open(name string) (io.ReadCloser, int64, error) {
 	return f, st.Size, nil
 }
 
-func (d dirBlobs) done(string) {}
+func (d dirBlobs) done(string, []layer) {}
 
 // plainErrno is an error about a file of the source, with the source's own path
 // left out: it stands before it.
@@ -92,12 +93,20 @@ func (t *tarBlobs) follow(name string) string {
 	return name
 }
 
-// done gives the disk back the room of a spooled layer.
-func (t *tarBlobs) done(name string) {
-	if s, ok := t.sections[t.follow(name)]; ok && t.spooled {
-		// Only to need less room: an error changes nothing.
-		_ = unix.Fallocate(int(t.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.offset, s.size)
+// done gives the disk back the room of a spooled layer, which another name may
+// lead to as well.
+func (t *tarBlobs) done(name string, rest []layer) {
+	s, ok := t.sections[t.follow(name)]
+	if !ok || !t.spooled {
+		return
 	}
+	for _, l := range rest {
+		if t.sections[t.follow(l.path)] == s {
+			return
+		}
+	}
+	// Only to need less room: an error changes nothing.
+	_ = unix.Fallocate(int(t.file.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, s.offset, s.size)
 }
 
 // indexTar finds the files of a tar that can be read anywhere; file stands at

@@ -108,8 +108,14 @@ func (im *importer) copyTree(dir *os.File) (Result, error) {
 	ctx, stop := context.WithCancelCause(im.ctx)
 	defer stop(nil)
 	owner := im.opt.Owner
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return Result{}, fmt.Errorf("look at it: %w", err)
+	}
 	stats, err := rootfs.CopyTree(ctx, dir, im.tree, rootfs.CopyOptions{
-		Owner: &owner, SkipChown: owner.Single, KeepSetID: !owner.Single,
+		// Who owns the top says how the ids of the others count: the user
+		// himself, as podman unshare leaves it, or his first subordinate id.
+		Owner: &owner, FromZero: st.Uid == 0 && !owner.Single, SkipChown: owner.Single, KeepSetID: !owner.Single,
 		Progress: func(p rootfs.Progress) {
 			im.progress(p.Files, p.Bytes)
 			if p.Bytes > limits.Bytes {

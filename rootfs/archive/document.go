@@ -129,8 +129,13 @@ func readSmall(b blobs, what, name string) ([]byte, error) {
 	return data, nil
 }
 
+// explainRead is an error of reading; what a decoder says is whole already.
 func explainRead(what string, err error) error {
 	var errno unix.Errno
+	var p *problem
+	if errors.As(err, &p) {
+		return err
+	}
 	if errors.As(err, &errno) {
 		return fault(errno, "read %s: %v", what, errno)
 	}

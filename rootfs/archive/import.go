@@ -118,7 +118,7 @@ func (im *importer) needRef(refs []string) error {
 	if len(refs) > 0 || !im.opt.NeedRef {
 		return nil
 	}
-	return fault(unix.EINVAL, "it tells no name for the image: give one behind %s", im.opt.Name)
+	return fault(unix.EINVAL, "it tells no name for the image: give one as the second argument")
 }
 
 // progress reports a state.

@@ -28,22 +28,11 @@ func (im *importer) picture(b blobs, p *picture) (Result, error) {
 			return Result{}, fmt.Errorf("layer %d of %d: %w", i+1, len(p.layers), err)
 		}
 		layers = append(layers, info)
-		if !usedLater(p.layers[i+1:], l.path) {
-			b.done(l.path)
-		}
+		b.done(l.path, p.layers[i+1:])
 	}
 	result.Info = im.info(p.digest)
 	result.Info.Layers, result.Info.Config = layers, p.config
 	return result, nil
-}
-
-func usedLater(rest []layer, path string) bool {
-	for _, l := range rest {
-		if l.path == path {
-			return true
-		}
-	}
-	return false
 }
 
 // layer unpacks one layer and compares it with its digests.
@@ -136,10 +125,15 @@ func idCount(m []rootfs.IDRange, first int) uint32 {
 	return next - uint32(first)
 }
 
+// limits are those of package unpack, with the defaults of what is looked at
+// here as well.
 func (im *importer) limits() unpack.Limits {
 	limits, defaults := im.opt.Limits, unpack.DefaultLimits()
 	if limits.Bytes == 0 {
 		limits.Bytes = defaults.Bytes
+	}
+	if limits.Entries == 0 {
+		limits.Entries = defaults.Entries
 	}
 	return limits
 }

@@ -21,7 +21,7 @@ const (
 
 const (
 	maxDepth      = 4    // indexes below each other
-	maxCandidates = 4096 // manifests in all
+	maxCandidates = 1024 // manifests in all
 	maxConfigs    = 64   // that are read to find out a platform
 )
 
@@ -97,6 +97,10 @@ func (l *layout) collect(doc *document, above candidate, depth int) error {
 		}
 		switch kindOfType(d.MediaType) {
 		case aManifest:
+			if i := slices.IndexFunc(l.found, c.same); i >= 0 {
+				l.found[i].alsoCalled(c.refs)
+				continue
+			}
 			if len(l.found) >= maxCandidates {
 				return fault(unix.EFBIG, "its indexes list more than %d images", maxCandidates)
 			}
@@ -149,6 +153,30 @@ func (c *candidate) name(annotations map[string]string) {
 	}
 }
 
+// same tells whether another candidate is this one, listed once more: docker and
+// sbx list an image once for each of its names.
+func (c *candidate) same(other candidate) bool {
+	return c.Digest == other.Digest && c.Size == other.Size && (len(c.refs) > 0) == (len(other.refs) > 0) && c.tag == other.tag &&
+		(c.Platform == nil) == (other.Platform == nil) && (c.Platform == nil || *c.Platform == *other.Platform)
+}
+
+// only leaves those names that were asked for, if any was.
+func (c *candidate) only(ref string) {
+	asked := slices.DeleteFunc(slices.Clone(c.refs), func(have string) bool { return !refFits(ref, have) })
+	if len(asked) > 0 {
+		c.refs = asked
+	}
+}
+
+// alsoCalled adds names, up to as many as an archive may have images.
+func (c *candidate) alsoCalled(refs []string) {
+	for _, ref := range refs {
+		if len(c.refs) < maxImages && !slices.Contains(c.refs, ref) {
+			c.refs = append(c.refs[:len(c.refs):len(c.refs)], ref)
+		}
+	}
+}
+
 // called says what the candidate is called in a list.
 func (c *candidate) called() string {
 	if len(c.refs) > 0 {
@@ -165,8 +193,11 @@ func (l *layout) choose() (candidate, error) {
 	list := l.found
 	if ref := l.im.opt.Ref; ref != "" {
 		list = slices.DeleteFunc(slices.Clone(list), func(c candidate) bool {
-			return !refFits(ref, c.called()) && c.Digest != ref
+			return !refFits(ref, c.tag) && c.Digest != ref && !slices.ContainsFunc(c.refs, func(have string) bool { return refFits(ref, have) })
 		})
+		for i := range list {
+			list[i].only(ref)
+		}
 		if len(list) == 0 {
 			return candidate{}, fault(unix.ENOENT, "it has no image %s; it has %s", shown(ref), listed(l.found, (*candidate).called))
 		}

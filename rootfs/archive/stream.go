@@ -59,11 +59,7 @@ func peek(in *bufio.Reader, n int) ([]byte, error) {
 	if err == nil || errors.Is(err, io.EOF) {
 		return head, nil
 	}
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		return nil, fmt.Errorf("read it: %w", errno)
-	}
-	return nil, err
+	return nil, explainRead("it", err)
 }
 
 // insideOf says what is inside of compressed data that is no tar.

@@ -135,11 +135,7 @@ func unpacked(t testing.TB, data []byte) string {
 	t.Helper()
 	dir := t.TempDir()
 	var st unpack.State
-	opt := unpack.Options{
-		UIDOffset: uint32(os.Geteuid()), GIDOffset: uint32(os.Getegid()), UIDCount: 10, GIDCount: 10,
-		Limits: unpack.Limits{MinFree: 1},
-	}
-	must(t, unpack.Layer(context.Background(), openDir(t, dir), bytes.NewReader(data), opt, &st))
+	must(t, unpack.Layer(context.Background(), openDir(t, dir), bytes.NewReader(data), unpackOptions(), &st))
 	return dir
 }
 

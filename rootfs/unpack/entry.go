@@ -3,6 +3,7 @@ package unpack
 import (
 	"archive/tar"
 	"context"
+	"errors"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,7 +19,11 @@ func (u *unpacker) entry(ctx context.Context, hdr *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	what, dir, base, err := interpret(name)
+	what := aFile
+	dir, base := split(name)
+	if !u.opt.AnyName {
+		what, dir, base, err = interpret(name)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -29,9 +34,10 @@ func (u *unpacker) entry(ctx context.Context, hdr *tar.Header) error {
 		return u.whiteout(dir, base)
 	case what == anOpaque:
 		return u.opaque(dir)
-	case name == "" && hdr.Typeflag != tar.TypeDir:
+	case name == "" && hdr.Typeflag != tar.TypeDir && hdr.Typeflag != typeDumpDir:
 		return refuse(unix.EINVAL, "the root of the archive is no directory")
 	}
+	delete(u.skipped, name)
 	p := place{name: name, dir: dir, base: base, when: hdr.ModTime}
 	switch hdr.Typeflag {
 	case tar.TypeDir, typeDumpDir:
@@ -43,13 +49,11 @@ func (u *unpacker) entry(ctx context.Context, hdr *tar.Header) error {
 	case tar.TypeLink:
 		return u.hardlink(p, hdr.Linkname)
 	case tar.TypeChar, tar.TypeBlock:
-		u.leaveOut(NoteDevice, name)
+		return u.leaveOut(NoteDevice, p)
 	case tar.TypeFifo:
-		u.leaveOut(NoteFifo, name)
-	default:
-		u.leaveOut(NoteUnknown, name)
+		return u.leaveOut(NoteFifo, p)
 	}
-	return nil
+	return u.leaveOut(NoteUnknown, p)
 }
 
 // typeDumpDir is GNU tar's directory in an incremental archive; its data, the
@@ -65,12 +69,28 @@ type place struct {
 // maxSkipped bounds the memory for names that a later hard link may ask for.
 const maxSkipped = 4096
 
-// leaveOut notes an entry that the tree does not get.
-func (u *unpacker) leaveOut(kind, name string) {
-	u.note(kind, name)
+// leaveOut notes an entry that the tree does not get. What had its name before
+// is not there any more either: it would be another file than the archive's.
+func (u *unpacker) leaveOut(kind string, p place) error {
+	u.note(kind, p.name)
 	if len(u.skipped) < maxSkipped {
-		u.skipped[name] = true
+		u.skipped[p.name] = true
 	}
+	d, st, err := u.lookup(p.dir)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(d.fd)
+	if err := u.keepTimes(p.dir, st); err != nil {
+		return err
+	}
+	if err := u.takeAway(d, p.base); !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return nil
 }
 
 // symlink stores a link with the target that the archive says.

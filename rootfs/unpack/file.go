@@ -6,27 +6,18 @@ import (
 	"errors"
 	"io"
 	"strings"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/rootfs"
 )
 
-const (
-	// smallFile is the size in bytes up to which a file is handed over to a
-	// writer as a whole.
-	smallFile = 64 << 10
-	// fileWriters write small files while the next entry is read. One is
-	// enough to take half of the system calls away from the reader.
-	fileWriters = 2
-	// buffers bound the memory and the open files on the way to the writers.
-	buffers = 16
-)
-
 // regular makes a file with its data.
 func (u *unpacker) regular(ctx context.Context, p place, hdr *tar.Header) error {
 	size := hdr.Size
+	if size < 0 {
+		return refuse(unix.EINVAL, "a file of less than no bytes")
+	}
 	if size > u.lim.FileBytes {
 		return &LimitError{LimitFileBytes, u.lim.FileBytes}
 	}
@@ -52,9 +43,9 @@ func (u *unpacker) regular(ctx context.Context, p place, hdr *tar.Header) error 
 	u.st.Bytes += size
 	w := written{name: p.name, fd: fd, a: a}
 	if size <= smallFile {
-		return u.hand(ctx, w, int(size))
+		return u.files.add(ctx, w, int(size), u.archive)
 	}
-	err = u.copyData(fd, size, isSparse(hdr))
+	err = u.copyData(ctx, fd, size, isSparse(hdr))
 	if err == nil {
 		err = u.finish(w)
 	}
@@ -62,29 +53,9 @@ func (u *unpacker) regular(ctx context.Context, p place, hdr *tar.Header) error 
 	return err
 }
 
-// hand reads a small file and gives it to a writer.
-func (u *unpacker) hand(ctx context.Context, w written, size int) error {
-	w.buf = <-u.files.free
-	w.data = w.buf[:size]
-	_, err := io.ReadFull(u.archive, w.data)
-	if err != nil {
-		u.files.free <- w.buf
-		unix.Close(w.fd)
-		return explainRead(err)
-	}
-	select {
-	case u.files.jobs <- w:
-		return nil
-	case <-ctx.Done():
-		u.files.free <- w.buf
-		unix.Close(w.fd)
-		return context.Cause(ctx)
-	}
-}
-
 // copyData writes the data of a large file. The disk is looked at first, since
 // the size is known, but nothing is allocated for it: the header may lie.
-func (u *unpacker) copyData(fd int, size int64, sparse bool) error {
+func (u *unpacker) copyData(ctx context.Context, fd int, size int64, sparse bool) error {
 	if !sparse {
 		if err := u.in.wantFree(size); err != nil {
 			return err
@@ -92,6 +63,9 @@ func (u *unpacker) copyData(fd int, size int64, sparse bool) error {
 	}
 	buf := u.data()
 	for at := int64(0); at < size; {
+		if err := context.Cause(ctx); err != nil {
+			return err // holes come without a look at the stream, which would tell
+		}
 		n, err := io.ReadFull(u.archive, buf[:min(int64(len(buf)), size-at)])
 		if err != nil {
 			return explainRead(err)
@@ -171,58 +145,10 @@ func writeAt(fd int, data []byte, at int64) error {
 	return nil
 }
 
-// written is an open file that is to get its data and attributes.
-type written struct {
-	name string
-	fd   int
-	a    attributes
-	data []byte
-	buf  []byte // that data lies in
-}
-
 // finish sets the attributes of a file that has its data.
 func (u *unpacker) finish(w written) error {
 	if err := u.setOwner(w.fd, w.name, w.a, w.a.mode); err != nil {
 		return err
 	}
 	return rootfs.SetTimes(w.fd, w.a.atime, w.a.mtime)
-}
-
-// writers are the goroutines that write small files. Names are made in the
-// order of the archive by the reader; data and attributes go through
-// descriptors, so it does not matter when.
-type writers struct {
-	jobs chan written
-	free chan []byte
-	wg   sync.WaitGroup
-}
-
-func (f *writers) start(ctx context.Context, u *unpacker) {
-	f.jobs, f.free = make(chan written, buffers), make(chan []byte, buffers)
-	for range buffers {
-		f.free <- make([]byte, smallFile)
-	}
-	for range fileWriters {
-		f.wg.Go(func() {
-			for w := range f.jobs {
-				var err error
-				if ctx.Err() == nil {
-					if err = writeAt(w.fd, w.data, 0); err == nil {
-						err = u.finish(w)
-					}
-				}
-				unix.Close(w.fd)
-				if err != nil {
-					u.fail(wrapEntry(w.name, err))
-				}
-				f.free <- w.buf
-			}
-		})
-	}
-}
-
-// stop waits for the writers.
-func (f *writers) stop() {
-	close(f.jobs)
-	f.wg.Wait()
 }

@@ -17,8 +17,7 @@ func (u *unpacker) hardlink(p place, linkname string) error {
 		return &targetError{linkname, err}
 	}
 	if u.skipped[target] {
-		u.leaveOut(NoteLink, p.name)
-		return nil
+		return u.leaveOut(NoteLink, p)
 	}
 	dir, base := split(target)
 	from, err := u.root.OpenFD(atRoot(dir), unix.O_PATH|unix.O_DIRECTORY, 0)

@@ -41,6 +41,7 @@ func Layer(ctx context.Context, tree *os.File, layer io.Reader, opt Options, st 
 	if err == nil {
 		err = u.flushDirs()
 	}
+	u.forgetDirs()
 	if u.cached.fd >= 0 {
 		unix.Close(u.cached.fd)
 	}
@@ -49,7 +50,7 @@ func Layer(ctx context.Context, tree *os.File, layer io.Reader, opt Options, st 
 	}
 	st.Layers++
 	if opt.Progress != nil {
-		opt.Progress(st.Entries, st.Bytes)
+		opt.Progress(st.Entries, st.Stream)
 	}
 	return nil
 }
@@ -66,6 +67,7 @@ type unpacker struct {
 	root    *rootfs.Root
 	rootDir inode
 	in      *stream
+	blocks  blocks // over in
 	archive *tar.Reader
 	files   writers
 	buf     []byte // of the data of large files
@@ -100,7 +102,8 @@ func (u *unpacker) open(ctx context.Context, tree *os.File, layer io.Reader) err
 	if err := u.in.wantFree(0); err != nil {
 		return fmt.Errorf("unpack to %s: %w", quote.Quote(tree.Name()), err)
 	}
-	u.archive = tar.NewReader(bufio.NewReaderSize(u.in, readAhead))
+	u.blocks.in = bufio.NewReaderSize(u.in, readAhead)
+	u.archive = tar.NewReader(&u.blocks)
 	u.files.start(ctx, u)
 	return nil
 }
@@ -140,6 +143,9 @@ func (u *unpacker) apply(ctx context.Context) error {
 	// The caller hashes the stream as it goes by, padding included.
 	if _, err := io.CopyBuffer(io.Discard, onlyReader{u.in}, u.data()); err != nil {
 		return explainRead(err)
+	}
+	if !u.blocks.zero && u.in.read%blockSize != 0 {
+		return explainRead(io.ErrUnexpectedEOF) // archive/tar takes a cut in the padding for the end
 	}
 	return nil
 }

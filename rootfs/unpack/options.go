@@ -21,14 +21,17 @@ type Options struct {
 	// bits are dropped and noted: they would lend the caller's rights to others
 	// (SECURITY D8). Offsets and counts have no meaning then.
 	Single bool `json:"single,omitempty"`
+	// AnyName takes names that begin with ".wh." as names of files: the archive
+	// is no layer of an image.
+	AnyName bool `json:"any_name,omitempty"`
 	// Limits; fields that are 0 have the value of DefaultLimits.
 	Limits Limits `json:"limits"`
-	// Compressed tells how many bytes have been read so far of what the layer
+	// Compressed tells how many bytes have been read so far of what this layer
 	// is decompressed from, for Limits.Ratio. It is called from the goroutine
 	// of Layer. nil: there is no such bound.
 	Compressed func() int64 `json:"-"`
 	// Progress, when not nil, is called about ten times a second, and at the
-	// end of a layer, with the totals of State.
+	// end of a layer, with State's Entries and Stream.
 	Progress func(entries, bytes int64) `json:"-"`
 }
 

@@ -14,8 +14,9 @@ import (
 // dirFD is an open directory of the tree. It is valid until the next call of
 // parent or directory.
 type dirFD struct {
-	fd  int
-	ino uint64
+	fd   int
+	ino  uint64
+	name string // by which it was opened
 }
 
 // cachedDir is the directory that was used last: most entries of an archive
@@ -23,7 +24,6 @@ type dirFD struct {
 // is made or anything removed, since its name may lead elsewhere then (D4).
 type cachedDir struct {
 	dirFD
-	name  string
 	stale bool
 }
 
@@ -32,11 +32,11 @@ type cachedDir struct {
 func (u *unpacker) drop() { u.cached.stale = true }
 
 // keep makes an open directory the cached one.
-func (u *unpacker) keep(name string, d dirFD) {
+func (u *unpacker) keep(d dirFD) {
 	if u.cached.fd >= 0 {
 		unix.Close(u.cached.fd)
 	}
-	u.cached = cachedDir{dirFD: d, name: name}
+	u.cached = cachedDir{dirFD: d}
 }
 
 // parent resolves a directory of the archive in the tree, and makes it, with
@@ -59,8 +59,10 @@ func (u *unpacker) parent(name string, when time.Time) (dirFD, error) {
 	if err != nil {
 		return dirFD{}, err
 	}
-	u.keep(name, d)
-	u.keepTimes(name, st)
+	u.keep(d)
+	if err := u.keepTimes(name, st); err != nil {
+		return dirFD{}, err
+	}
 	return d, u.marks.within(d, u.rootDir.ino)
 }
 
@@ -79,7 +81,7 @@ func (u *unpacker) lookup(name string) (dirFD, *unix.Stat_t, error) {
 		unix.Close(fd)
 		return dirFD{}, nil, err
 	}
-	return dirFD{fd, st.Ino}, &st, nil
+	return dirFD{fd, st.Ino, name}, &st, nil
 }
 
 // atRoot is a clean name as openat2(2) wants it.
@@ -166,12 +168,13 @@ func (u *unpacker) adopt(name string, fd int, a attributes, made bool) error {
 		unix.Close(fd)
 		return err
 	}
-	d := dirFD{fd, st.Ino}
-	u.keep(name, d)
+	d := dirFD{fd, st.Ino, name}
+	u.keep(d)
 	if err := u.roomForDirs(); err != nil {
 		return err
 	}
-	u.dirs[st.Ino] = dirTimes{name: name, atime: a.atime, mtime: a.mtime, mode: a.mode}
+	old := u.dirs[st.Ino]
+	u.dirs[st.Ino] = dirTimes{name, a.atime, a.mtime, a.mode, old.held, old.fd}
 	if made {
 		u.marks.fresh(st.Ino)
 	}
@@ -183,6 +186,8 @@ type dirTimes struct {
 	name         string
 	atime, mtime unix.Timespec
 	mode         uint32
+	held         bool
+	fd           int // of the directory, when it is held
 }
 
 // maxDirs is how many directories wait for their times. A directory that comes
@@ -190,10 +195,31 @@ type dirTimes struct {
 const maxDirs = 16384
 
 // keepTimes takes the times of a directory down before the layer changes it.
-func (u *unpacker) keepTimes(name string, st *unix.Stat_t) {
-	if _, known := u.dirs[st.Ino]; !known {
-		u.dirs[st.Ino] = dirTimes{name: name, atime: st.Atim, mtime: st.Mtim, mode: st.Mode & 0o7777}
+func (u *unpacker) keepTimes(name string, st *unix.Stat_t) error {
+	if _, known := u.dirs[st.Ino]; known {
+		return nil
 	}
+	if err := u.roomForDirs(); err != nil {
+		return err
+	}
+	u.dirs[st.Ino] = dirTimes{name: name, atime: st.Atim, mtime: st.Mtim, mode: st.Mode & 0o7777}
+	return nil
+}
+
+// holdTimes is keepTimes for a directory that may have no path any more, when a
+// link in it is removed that was on the way to it. There is one at a time:
+// whoever calls this has flushed the others.
+func (u *unpacker) holdTimes(d dirFD) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(d.fd, &st); err != nil {
+		return err
+	}
+	fd, err := unix.Openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	u.dirs[st.Ino] = dirTimes{name: d.name, atime: st.Atim, mtime: st.Mtim, mode: st.Mode & 0o7777, held: true, fd: fd}
+	return nil
 }
 
 // roomForDirs keeps the memory for directories within bounds.
@@ -213,18 +239,21 @@ func (u *unpacker) flushDirs() error {
 	}
 	slices.SortFunc(inos, func(a, b uint64) int { return strings.Compare(u.dirs[b].name, u.dirs[a].name) })
 	for _, ino := range inos {
-		if err := u.finishDir(ino, u.dirs[ino]); err != nil {
-			return wrapEntry(u.dirs[ino].name, err)
+		t := u.dirs[ino]
+		delete(u.dirs, ino)
+		if err := u.finishDir(ino, t); err != nil {
+			return wrapEntry(t.name, err)
 		}
 	}
-	clear(u.dirs)
 	return nil
 }
 
-// finishDir passes over a directory that is gone, or that a link hides that was
-// made later.
+// finishDir passes over a directory that is gone.
 func (u *unpacker) finishDir(ino uint64, t dirTimes) error {
-	fd, err := u.root.OpenFD(atRoot(t.name), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	fd, err := t.fd, error(nil)
+	if !t.held {
+		fd, err = u.root.OpenFD(atRoot(t.name), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	}
 	if err != nil {
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 			return nil
@@ -242,4 +271,13 @@ func (u *unpacker) finishDir(ino uint64, t dirTimes) error {
 		}
 	}
 	return rootfs.SetTimes(fd, t.atime, t.mtime)
+}
+
+// forgetDirs closes what is held after an error.
+func (u *unpacker) forgetDirs() {
+	for _, t := range u.dirs {
+		if t.held {
+			unix.Close(t.fd)
+		}
+	}
 }

@@ -1,7 +1,9 @@
 package unpack
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"io"
 	"time"
 
@@ -83,6 +85,32 @@ func (s *stream) tell() {
 	}
 	if now := time.Now(); now.Sub(s.told) >= progressEvery {
 		s.told = now
-		s.opt.Progress(s.st.Entries, s.st.Bytes)
+		s.opt.Progress(s.st.Entries, s.st.Stream)
 	}
+}
+
+// blockSize is the unit of a tar stream in bytes.
+const blockSize = 512
+
+// blocks notices whether what was read last was a whole block of zeros, of
+// which two end an archive.
+type blocks struct {
+	in   *bufio.Reader
+	zero bool
+}
+
+// Read is io.Reader's. Blocks are not torn by the chunks in which they come.
+func (b *blocks) Read(p []byte) (int, error) {
+	if len(p) > blockSize {
+		b.zero = false
+		return b.in.Read(p)
+	}
+	n, err := io.ReadFull(b.in, p)
+	if n > 0 {
+		b.zero = n == blockSize && isZero(p)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = nil // told by the next call
+		}
+	}
+	return n, err
 }

@@ -47,9 +47,10 @@ func (m *marks) fresh(ino uint64) {
 	}
 }
 
-// name marks an entry that is no directory.
+// name marks an entry that is no directory. All that is in a directory of the
+// layer's own is its own anyway.
 func (m *marks) name(parent dirFD, name string) {
-	if m.active() {
+	if _, own := m.made[parent.ino]; m.active() && !own {
 		m.names[dirEntry{parent.ino, maphash.String(m.seed, name)}] = struct{}{}
 	}
 }
@@ -85,7 +86,7 @@ func (m *marks) within(d dirFD, root uint64) error {
 		if err := unix.Fstat(fd, &st); err != nil {
 			return err
 		}
-		d = dirFD{fd, st.Ino}
+		d = dirFD{fd: fd, ino: st.Ino}
 	}
 }
 
@@ -111,9 +112,23 @@ func (u *unpacker) anew(parent dirFD, name string, create func() error) error {
 // takeAway removes whatever has the name, the link itself where it is one.
 func (u *unpacker) takeAway(parent dirFD, name string) error {
 	u.drop()
-	err := unix.Unlinkat(parent.fd, name, 0)
-	if !errors.Is(err, unix.EISDIR) {
+	var st unix.Stat_t
+	if err := unix.Fstatat(parent.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
+	}
+	kind := st.Mode & unix.S_IFMT
+	if kind == unix.S_IFLNK || kind == unix.S_IFDIR {
+		// Directories that wait for their times may be known by a path that
+		// goes through this name.
+		if err := u.flushDirs(); err != nil {
+			return err
+		}
+		if err := u.holdTimes(parent); err != nil {
+			return err
+		}
+	}
+	if kind != unix.S_IFDIR {
+		return unix.Unlinkat(parent.fd, name, 0)
 	}
 	fd, err := unix.Openat(parent.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -128,21 +143,27 @@ func (u *unpacker) takeAway(parent dirFD, name string) error {
 // It is no error when it is not there.
 func (u *unpacker) whiteout(dir, base string) error {
 	d, err := u.lowerDir(dir)
-	if err != nil || d.fd < 0 {
+	if d.fd < 0 {
 		return err
 	}
 	defer unix.Close(d.fd)
-	return u.removeLower(d, dir, base, 0)
+	if err != nil {
+		return err
+	}
+	return u.removeLower(d, base, 0)
 }
 
 // opaque removes all that lower layers made in a directory.
 func (u *unpacker) opaque(dir string) error {
 	d, err := u.lowerDir(dir)
-	if err != nil || d.fd < 0 {
+	if d.fd < 0 {
 		return err
 	}
 	defer unix.Close(d.fd)
-	return u.clearLower(d, dir, 0)
+	if err != nil {
+		return err
+	}
+	return u.clearLower(d, 0)
 }
 
 // lowerDir opens the directory of a whiteout; fd is -1 when there is none.
@@ -158,8 +179,7 @@ func (u *unpacker) lowerDir(name string) (dirFD, error) {
 		return dirFD{fd: -1}, err
 	}
 	u.drop()
-	u.keepTimes(name, st)
-	return d, nil
+	return d, u.keepTimes(name, st)
 }
 
 // maxClearDepth bounds the directories that a whiteout goes through because they
@@ -168,7 +188,7 @@ const maxClearDepth = 512
 
 // removeLower removes one entry, or what is in it when the layer has something
 // in there.
-func (u *unpacker) removeLower(dir dirFD, dirName, name string, depth int) error {
+func (u *unpacker) removeLower(dir dirFD, name string, depth int) error {
 	var st unix.Stat_t
 	err := unix.Fstatat(dir.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if errors.Is(err, unix.ENOENT) {
@@ -191,13 +211,15 @@ func (u *unpacker) removeLower(dir dirFD, dirName, name string, depth int) error
 		return err
 	}
 	defer unix.Close(fd)
-	below := path.Join(dirName, name)
-	u.keepTimes(below, &st)
-	return u.clearLower(dirFD{fd, st.Ino}, below, depth+1)
+	below := path.Join(dir.name, name)
+	if err := u.keepTimes(below, &st); err != nil {
+		return err
+	}
+	return u.clearLower(dirFD{fd, st.Ino, below}, depth+1)
 }
 
 // clearLower goes through an open directory.
-func (u *unpacker) clearLower(dir dirFD, name string, depth int) error {
+func (u *unpacker) clearLower(dir dirFD, depth int) error {
 	fd, err := unix.Openat(dir.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -214,7 +236,7 @@ func (u *unpacker) clearLower(dir dirFD, name string, depth int) error {
 		return err
 	}
 	for _, entry := range names {
-		if err := u.removeLower(dir, name, entry, depth); err != nil {
+		if err := u.removeLower(dir, entry, depth); err != nil {
 			return err
 		}
 	}

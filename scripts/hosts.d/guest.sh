@@ -14,7 +14,7 @@ place() {
 	wrapped=$!
 	for _ in {1..250}; do
 		leaf=$(find /sys/fs/cgroup -type d -name 'sbx-*' ! -name '*.scope' 2>/dev/null | head -n 1)
-		[[ -z $leaf || ! -s $leaf/box/cgroup.procs ]] || break
+		[[ -z $leaf || -z $(cat "$leaf/box/cgroup.procs" 2>/dev/null) ]] || break
 		sleep 0.1
 	done
 	echo "place: /$(basename "$(dirname "$leaf")"), memory.max $(cat "$leaf/memory.max")"

@@ -2,13 +2,18 @@
 # The tests of sbx in the guests: compiled here, run there as the ordinary user, from a copy of the tree.
 
 readonly module=github.com/sbx-run/sbx
-# The longest that all tests may take in one guest, in seconds.
-readonly suite_limit=1500
+# The longest that all tests may take in one guest, in seconds: an emulated processor is ten to twenty times slower.
+readonly suite_limit=${SBX_HOSTS_SUITE_LIMIT:-3600}
 # What an emulator of a few cores does too slowly, or what needs programs that a guest does not have. SBX_HOSTS_SKIP
-# replaces it.
+# replaces it, and SBX_HOSTS_RUN picks tests.
 suite_skip=${SBX_HOSTS_SKIP-^(TestRandomKills|TestCompatibility|TestFaults|TestImportLaw|TestDirectDependencies|TestForbidden)}
 
+# SBX_HOSTS_PACKAGES is a list such as "mounts internal/seccomp"; without it all packages are run.
 packages_with_tests() {
+	if [[ -n ${SBX_HOSTS_PACKAGES-} ]]; then
+		tr ' ' '\n' <<<"$SBX_HOSTS_PACKAGES"
+		return
+	fi
 	go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | grep . | sed "s,^$module/,,"
 }
 
@@ -30,11 +35,11 @@ make_suite() {
 # run_package GUEST: all packages, in one guest.
 run_package() {
 	local guest=$1 status=0 out=$SBX_HOSTS_WORK/out-$1
-	"$here/vm" run "$guest" -t "$suite_limit" --session scope --env "SBX_TEST_SKIP=$suite_skip" \
-		--put "$SBX_HOSTS_WORK/suite" -- bash /job/suite/run "${SBX_HOSTS_PACKAGES-}" >"$out" 2>&1 </dev/null || status=$?
-	((status == 0)) || printf 'Debian %s: vm ended with %d:\n%s\n' "$guest" "$status" "$(tail -n 20 "$out")"
+	"$here/vm" run "$guest" -t "$suite_limit" --session scope --env "SBX_TEST_SKIP=$suite_skip" --env "SBX_TEST_RUN=${SBX_HOSTS_RUN-}" \
+		--put "$SBX_HOSTS_WORK/suite" -- bash /job/suite/run >"$out" 2>&1 </dev/null || status=$?
+	((status == 0)) || printf 'Debian %s: vm ended with %d:\n%s\n' "$guest" "$status" "$(tail -n 40 "$out")"
 	split_packages "$guest" "$out"
-	if ((status == 0)); then report "suite $guest" passed "all packages ran"; else report "suite $guest" failed "see above"; fi
+	if ((status == 0)); then report "$guest" suite passed "all packages ran"; else report "$guest" suite failed "see above"; fi
 }
 
 # split_packages GUEST FILE hands each package's part of the output to the same tools as scripts/test.
@@ -58,7 +63,7 @@ suite() {
 	cat "$SBX_HOSTS_WORK"/records-* >"$SBX_HOSTS_WORK/records"
 	local guest
 	for guest in "$@"; do
-		grep -qx passed "$SBX_HOSTS_WORK/results/suite_$guest" ||
+		grep -qx passed "$SBX_HOSTS_WORK/results/$guest-suite" ||
 			printf '{"run":"Debian %s","pkg":"scripts/hosts","test":"suite","result":"fail"}\n' "$guest" >>"$SBX_HOSTS_WORK/records"
 	done
 	"$SBX_HOSTS_WORK/testsum" total "$SBX_HOSTS_WORK/records"

@@ -1,0 +1,126 @@
+package launch
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/sbxtest"
+	"github.com/sbx-run/sbx/userns"
+)
+
+// begunRun is a run whose pid 1 waits for its maps.
+func begunRun(t *testing.T) *run {
+	t.Helper()
+	begun := Begin(false)
+	t.Cleanup(begun.Abandon)
+	me := userns.Identity{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	layout, err := userns.NewLayout(userns.Single, me, userns.Identity{UID: 1000, GID: 1000}, userns.Subordinate{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &run{begun: begun, plan: &plan.Plan{Identity: plan.Identity{Mode: userns.Single, Layout: layout, Direct: true}}}
+	if r.init, err = begun.take(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		r.begun.giveUp(r.init)
+		r.init.close()
+		if err := r.undo.run(); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
+}
+
+func alive(pid int) bool { return unix.Kill(pid, 0) == nil }
+
+// The second pid 1 is like the first one, and that one is gone when it is there.
+func TestRestart(t *testing.T) {
+	sbxtest.Need(t, sbxtest.UserNamespaces(), sbxtest.OrdinaryUser())
+	r := begunRun(t)
+	first := r.init.pid
+	if err := r.restart(); err != nil {
+		t.Fatal(err)
+	}
+	second := r.init.pid
+	if alive(first) || !alive(second) || first == second {
+		t.Errorf("first %d alive %t, second %d alive %t", first, alive(first), second, alive(second))
+	}
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/uid_map", second))
+	if want := fmt.Sprintf("0 %d 1", os.Getuid()); err != nil || strings.Join(strings.Fields(string(maps)), " ") != want {
+		t.Errorf("its map is %q, %v, want %q", maps, err, want)
+	}
+	for _, ns := range []string{"user", "pid_for_children", "mnt", "net", "ipc", "uts"} {
+		own, ownErr := os.Readlink("/proc/self/ns/" + ns)
+		its, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", second, ns))
+		if ownErr != nil || err != nil || own == its {
+			t.Errorf("namespace %s: %s, %v", ns, its, err)
+		}
+	}
+}
+
+// Maps that cannot be written leave the second pid 1 to the caller, who ends it.
+func TestRestartWithoutMaps(t *testing.T) {
+	sbxtest.Need(t, sbxtest.UserNamespaces(), sbxtest.OrdinaryUser())
+	r := begunRun(t)
+	first := r.init.pid
+	r.plan.Identity.Layout.SetupUID[0].Outside++ // a stranger's
+	if err := r.restart(); !errors.Is(err, unix.EPERM) {
+		t.Fatalf("got %v", err)
+	}
+	if alive(first) || r.init.pid == first {
+		t.Errorf("pid 1 is still %d", first)
+	}
+}
+
+// A pid 1 that cannot be moved is started anew, once. Who asked for no limit gets
+// his run all the same, and is told; who asked is refused.
+func TestAdmit(t *testing.T) {
+	sbxtest.Need(t, sbxtest.UserNamespaces(), sbxtest.OrdinaryUser())
+	for _, c := range []struct {
+		name         string
+		answers      []error // of the kernel, to each attempt to move pid 1
+		asked        bool
+		want         error
+		grouped, new bool
+	}{
+		{name: "entered", answers: []error{nil}, grouped: true},
+		{name: "born in a login session", answers: []error{unix.EACCES, nil}, grouped: true, new: true},
+		{name: "the same, asked for", answers: []error{unix.EACCES, nil}, asked: true, grouped: true, new: true},
+		{name: "out of reach", answers: []error{unix.EACCES, unix.EACCES}, new: true},
+		{name: "out of reach, asked for", answers: []error{unix.EACCES, unix.EACCES}, asked: true, new: true, want: unix.EACCES},
+		{name: "gone", answers: []error{unix.ENOENT}},
+		{name: "gone, asked for", answers: []error{unix.ENOENT}, asked: true, want: unix.ENOENT},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := begunRun(t)
+			if err := r.init.writeMaps(r.plan.Identity); err != nil {
+				t.Fatal(err)
+			}
+			r.plan.Cgroup.Asked = c.asked
+			var moved []int
+			r.group = &group{add: func(pid int) error {
+				moved = append(moved, pid)
+				return c.answers[len(moved)-1]
+			}}
+			first := r.init.pid
+			err := r.admit()
+			now := r.init.pid
+			if !errors.Is(err, c.want) || (r.group != nil) != c.grouped || (now != first) != c.new {
+				t.Errorf("%v, grouped %t, new %t", err, r.group != nil, now != first)
+			}
+			if len(moved) != len(c.answers) || moved[len(moved)-1] != now {
+				t.Errorf("moved %v, pid 1 is %d", moved, now)
+			}
+			if told := len(r.result.Degraded) == 1; told != (err == nil && !c.grouped) {
+				t.Errorf("told: %q", r.result.Degraded)
+			}
+		})
+	}
+}
