@@ -134,28 +134,29 @@ func TestSecondInterruptKills(t *testing.T) {
 	}
 }
 
-// initOf finds pid 1 of the sandbox that the supervisor runs.
+// initOf finds pid 1 of the sandbox that a supervisor has started. The program
+// may be a moment ahead of the name that pid 1 gets by its own execve.
 func initOf(t *testing.T, supervisor int) int {
 	t.Helper()
-	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", supervisor))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, task := range tasks {
-		data, err := os.ReadFile(task)
+	for range 100 {
+		lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", supervisor))
 		if err != nil {
-			continue
+			t.Fatal(err)
 		}
-		for _, child := range strings.Fields(string(data)) {
-			name, _ := os.ReadFile("/proc/" + child + "/cmdline")
-			if strings.HasPrefix(string(name), "sbx-init") {
-				pid, err := strconv.Atoi(child)
-				if err != nil {
-					t.Fatal(err)
+		for _, list := range lists {
+			data, _ := os.ReadFile(list)
+			for child := range strings.FieldsSeq(string(data)) {
+				name, _ := os.ReadFile("/proc/" + child + "/cmdline")
+				if strings.HasPrefix(string(name), "sbx-init") {
+					pid, err := strconv.Atoi(child)
+					if err != nil {
+						t.Fatal(err)
+					}
+					return pid
 				}
-				return pid
 			}
 		}
+		time.Sleep(10 * time.Millisecond)
 	}
 	t.Skip("cannot: no children files in this kernel's /proc, or pid 1 has gone")
 	return 0

@@ -83,12 +83,14 @@ func (c Conn) Receive() (p Packet, fds []int, err error) {
 	var n, rn int
 	for {
 		n, rn, _, _, err = unix.Recvmsg(c.fd, data[:], rights, unix.MSG_CMSG_CLOEXEC)
-		if !errors.Is(err, unix.EINTR) {
+		// ECONNRESET says, once, that the other side has left an order unread
+		// when it ended. What it has said before that is still to come.
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ECONNRESET) {
 			break
 		}
 	}
 	switch {
-	case errors.Is(err, unix.ECONNRESET), err == nil && n == 0:
+	case err == nil && n == 0:
 		return p, nil, io.EOF
 	case err != nil:
 		return p, nil, fmt.Errorf("receive from pid 1: %w", err)

@@ -217,9 +217,24 @@ func TestKill(t *testing.T) {
 	}
 }
 
+// An order that comes too late does not take the last word along.
+func TestLateOrder(t *testing.T) {
+	for range 20 {
+		s := run(t, `exit 3`)
+		for range 5 {
+			if s.conn.Send(reaper.Packet{Op: reaper.Signal, Value: uint32(unix.SIGWINCH)}) != nil {
+				break
+			}
+		}
+		if status := unix.WaitStatus(s.want(reaper.Exited)); status.ExitStatus() != 3 {
+			t.Errorf("status %v", status)
+		}
+	}
+}
+
 // What it does not know, it does not obey, and it goes on.
 func TestUnknownOrder(t *testing.T) {
-	s := run(t, `echo ready; read x; exit 0`)
+	s := run(t, `echo ready; sleep 100`)
 	s.line()
 	s.send(reaper.Op(77), 9)
 	s.send(reaper.Signal, int(unix.SIGTERM))
@@ -245,7 +260,7 @@ func TestEndsWithTheSupervisor(t *testing.T) {
 
 // Nothing of the caller's is in it: arguments, environment, memory, files.
 func TestNothingOfTheCallers(t *testing.T) {
-	s := run(t, `echo ready; read x`)
+	s := run(t, `echo ready; sleep 100`)
 	s.line()
 	proc := "/proc/" + itoa(s.init.Pid)
 	for file, want := range map[string]string{"cmdline": "sbx-init\x00", "comm": "sbx-init\n"} {
