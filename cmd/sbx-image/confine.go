@@ -42,9 +42,9 @@ var kept = []string{
 	"HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",
 }
 
-// become gives up what is not needed any more and executes this program again. Landlock and seccomp hold for the thread that
-// asks for them and for what it executes, so this is the way to have them on all threads; and memory that has seen a
-// credential helper's output is not there any more.
+// become gives up what is not needed any more and executes this program again. Landlock holds for the thread that asks for it
+// and for what that executes, so this is the way to have it on all threads; and memory that has seen other credentials is not
+// there any more.
 func become(t task) error {
 	runtime.LockOSThread()
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
@@ -59,9 +59,6 @@ func become(t task) error {
 	memory, err := handOver(t)
 	if err != nil {
 		return err
-	}
-	if err := filterCalls(); err != nil {
-		return fmt.Errorf("confine %s: install the system call filter: %w", pull.Name, err)
 	}
 	err = unix.Exec("/proc/self/exe", []string{pull.Name, secondHalf, strconv.Itoa(memory)}, keep(os.Environ()))
 	return fmt.Errorf("execute %s again: %w", pull.Name, err)
@@ -102,17 +99,24 @@ func certificatePlaces() []string {
 	return paths
 }
 
-// filterCalls installs the filter that sandboxed programs get: no mounts, no tracing, no io_uring, no new namespaces.
+// filterCalls installs the filter for every thread of the second half: files, TCP and UDP, and nothing that executes, signals
+// or confines others. Landlock does not keep a process from connecting to Unix sockets that have a name, before Linux 7.1; the
+// filter does.
 func filterCalls() error {
-	filter, err := seccomp.Build(seccomp.Options{})
+	filter, err := seccomp.BuildFetcher(os.Getpid())
 	if err != nil {
 		return err
 	}
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&program)))
+	// Not 0 and no errno: the number of a thread that could not be given it.
+	thread, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC,
+		uintptr(unsafe.Pointer(&program)))
 	runtime.KeepAlive(filter)
-	if errno != 0 {
-		return errno
+	switch {
+	case errno != 0:
+		return fmt.Errorf("confine %s: install the system call filter: %w", pull.Name, errno)
+	case thread != 0:
+		return fmt.Errorf("confine %s: install the system call filter: thread %d has another one (please report this)", pull.Name, thread)
 	}
 	return nil
 }

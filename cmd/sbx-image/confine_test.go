@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// confinedMain puts on this thread what become puts on the process, and tries. It prints what it could do and may not.
+// confinedMain puts on this thread what the second half has, and tries. It prints what it could do and may not.
 func confinedMain(dir string) int {
 	runtime.LockOSThread()
 	if err := errors.Join(unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), restrictFiles(), filterCalls()); err != nil {
@@ -56,7 +56,12 @@ func confinedMain(dir string) int {
 		{"write a certificate", open(unix.AT_FDCWD, os.Getenv("SSL_CERT_FILE"), unix.O_WRONLY), unix.EACCES},
 		{"write beside the download", open(pool, "../new", unix.O_WRONLY|unix.O_CREAT), unix.EACCES},
 		{"write to /tmp", open(unix.AT_FDCWD, "/tmp/sbx-image-test", unix.O_WRONLY|unix.O_CREAT), unix.EACCES},
-		{"execute a shell", unix.Exec("/bin/sh", []string{"sh"}, nil), unix.EACCES},
+		{"execute a shell", unix.Exec("/bin/sh", []string{"sh"}, nil), unix.EPERM},
+		{"make a TCP socket", socket(unix.AF_INET, unix.SOCK_STREAM), nil},
+		{"make a Unix socket", socket(unix.AF_UNIX, unix.SOCK_STREAM), unix.EAFNOSUPPORT},
+		{"make a packet socket", socket(unix.AF_PACKET, unix.SOCK_RAW), unix.EAFNOSUPPORT},
+		{"signal another process", unix.Kill(os.Getppid(), 0), unix.EPERM},
+		{"change its own limits", unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}), unix.EPERM},
 		{"make a user namespace", unix.Unshare(unix.CLONE_NEWUSER), unix.EPERM},
 		{"trace", unix.PtraceAttach(os.Getppid()), unix.EPERM},
 		{"mount", unix.Mount("none", "/", "tmpfs", 0, ""), unix.EPERM},
@@ -66,6 +71,14 @@ func confinedMain(dir string) int {
 		}
 	}
 	return 0
+}
+
+func socket(family, kind int) error {
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err
 }
 
 // The half that speaks to the registry reads certificates and names of hosts, writes the download, and nothing else.

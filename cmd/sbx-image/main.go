@@ -88,6 +88,9 @@ func first() error {
 
 // second does the work.
 func second(memory string, out *events) error {
+	if err := filterCalls(); err != nil {
+		return err
+	}
 	t, err := readTask(memory)
 	if err != nil {
 		return err

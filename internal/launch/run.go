@@ -34,7 +34,8 @@ type Result struct {
 	// Sandbox is the id of the sandbox that --keep kept.
 	Sandbox string
 
-	// Degraded says what could not be had after all, a sentence each.
+	// Degraded says what could not be had or not be cleared up after all, a
+	// sentence each.
 	Degraded []string
 	// Over is the limit that sbx itself, not the kernel, ended the run for.
 	Over string
@@ -82,10 +83,19 @@ func Run(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Result,
 		p.Root.InMemory = false
 		result, err = runOnce(p, held, again, account)
 	}
-	if dropErr := dropPlaces(held.Store, held.TakePlaces()); err == nil {
-		err = dropErr
-	}
+	err = result.cleared(err, dropPlaces(held.Store, held.TakePlaces()))
 	return result, err
+}
+
+// cleared says what could not be cleared up. How the program ended is known all
+// the same, and may be of its making: with --rw it can take your own right to
+// write to a directory.
+func (r *Result) cleared(err, left error) error {
+	if err != nil || left == nil {
+		return errors.Join(err, left)
+	}
+	r.Degraded = append(r.Degraded, "left behind, for `sbx gc`: "+left.Error())
+	return nil
 }
 
 func runOnce(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Result, error) {
@@ -94,9 +104,7 @@ func runOnce(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Res
 	own.Mounts = slices.Clone(p.Mounts)
 	r := &run{plan: &own, held: held, hurry: make(chan struct{}, 1), over: make(chan string, 1), account: account}
 	err := r.do(begun)
-	if undoErr := r.undo.run(); err == nil {
-		err = undoErr
-	}
+	err = r.result.cleared(err, r.undo.run())
 	return r.result, err
 }
 

@@ -6,10 +6,10 @@ import "golang.org/x/sys/unix"
 // SYSVSEM and THREAD; on x86-64 with CLONE_SETTLS.
 const goThread = 0x50f00
 
-// unpackable are the calls of a process that does nothing but read what is open
-// and write files below its root. There is no execve, no socket, no signal to
-// anybody else, and nothing of mounts, namespaces and credentials.
-var unpackable = []group{
+// goProcess are the calls of a process of ours that works with what is open, and
+// of the Go runtime in it. There is no execve, no signal to anybody else, and
+// nothing of mounts, namespaces and credentials.
+var goProcess = []group{
 	{
 		name:   "data",
 		reason: "Reading and writing through descriptors.",
@@ -19,39 +19,6 @@ var unpackable = []group{
 			sysClose, sysCloseRange, sysDup, sysDup3, sysFcntl, sysPipe2, sysFlock,
 		},
 		answer: answer{verdict: allow},
-	},
-	{
-		name:   "names",
-		reason: "Files below the root, by descriptor.",
-		calls: []call{
-			sysOpenat, sysOpenat2, sysGetdents64, sysNewfstatat, sysFstat, sysStatx, sysFstatfs, sysReadlinkat, sysFaccessat, sysFaccessat2,
-			sysMkdirat, sysUnlinkat, sysLinkat, sysSymlinkat, sysRenameat, sysRenameat2, sysUmask,
-		},
-		answer: answer{verdict: allow},
-	},
-	{
-		name:   "attributes",
-		reason: "Owners, modes, times and user.* attributes of new files.",
-		calls: []call{
-			sysFchmod, sysFchmodat, sysFchmodat2, sysFchown, sysFchownat, sysUtimensat,
-			sysFsetxattr, sysFgetxattr, sysFlistxattr, sysFremovexattr,
-		},
-		answer: answer{verdict: allow},
-	},
-	{
-		name:   "special files",
-		reason: "Fifos; the kernel makes no device in a user namespace anyway.",
-		calls:  []call{sysMknodat},
-		answer: answer{[]rule{
-			{[]cond{{arg: 2, op: opMasked, mask: unix.S_IFMT, val: unix.S_IFIFO}}, allow},
-			{[]cond{{arg: 2, op: opMasked, mask: unix.S_IFMT, val: unix.S_IFREG}}, allow},
-		}, eperm},
-	},
-	{
-		name:   "ioctl",
-		reason: "FICLONE and FICLONERANGE copy without copying.",
-		calls:  []call{sysIoctl},
-		answer: answer{[]rule{{[]cond{oneOf(1, unix.FICLONE, unix.FICLONERANGE)}, allow}}, eperm},
 	},
 	{
 		name:   "memory",
@@ -85,6 +52,44 @@ var unpackable = []group{
 	},
 }
 
+// unpackable are those that a process which does nothing but read what is open
+// and write files below its root has beside them. There is no socket.
+var unpackable = []group{
+	{
+		name:   "names",
+		reason: "Files below the root, by descriptor.",
+		calls: []call{
+			sysOpenat, sysOpenat2, sysGetdents64, sysNewfstatat, sysFstat, sysStatx, sysFstatfs, sysReadlinkat, sysFaccessat, sysFaccessat2,
+			sysMkdirat, sysUnlinkat, sysLinkat, sysSymlinkat, sysRenameat, sysRenameat2, sysUmask,
+		},
+		answer: answer{verdict: allow},
+	},
+	{
+		name:   "attributes",
+		reason: "Owners, modes, times and user.* attributes of new files.",
+		calls: []call{
+			sysFchmod, sysFchmodat, sysFchmodat2, sysFchown, sysFchownat, sysUtimensat,
+			sysFsetxattr, sysFgetxattr, sysFlistxattr, sysFremovexattr,
+		},
+		answer: answer{verdict: allow},
+	},
+	{
+		name:   "special files",
+		reason: "Fifos; the kernel makes no device in a user namespace anyway.",
+		calls:  []call{sysMknodat},
+		answer: answer{[]rule{
+			{[]cond{{arg: 2, op: opMasked, mask: unix.S_IFMT, val: unix.S_IFIFO}}, allow},
+			{[]cond{{arg: 2, op: opMasked, mask: unix.S_IFMT, val: unix.S_IFREG}}, allow},
+		}, eperm},
+	},
+	{
+		name:   "ioctl",
+		reason: "FICLONE and FICLONERANGE copy without copying.",
+		calls:  []call{sysIoctl},
+		answer: answer{[]rule{{[]cond{oneOf(1, unix.FICLONE, unix.FICLONERANGE)}, allow}}, eperm},
+	},
+}
+
 // BuildUnpacker returns the program for the process that unpacks archives of
 // strangers. pid is its own number, the only one that it may send a signal to:
 // the Go runtime wakes its threads by signals. A call that the policy knows and
@@ -93,6 +98,11 @@ var unpackable = []group{
 func BuildUnpacker(pid int) ([]unix.SockFilter, error) { return buildUnpacker(Native(), pid) }
 
 func buildUnpacker(arch Arch, pid int) ([]unix.SockFilter, error) {
+	return buildList(arch, pid, goProcess, unpackable)
+}
+
+// buildList builds the program that allows nothing but what the lists say.
+func buildList(arch Arch, pid int, lists ...[]group) ([]unix.SockFilter, error) {
 	if err := arch.check(); err != nil {
 		return nil, err
 	}
@@ -101,10 +111,12 @@ func buildUnpacker(arch Arch, pid int) ([]unix.SockFilter, error) {
 	for c := range calls {
 		d.set(call(c), known)
 	}
-	for i := range unpackable {
-		index := d.index(unpackable[i].answer)
-		for _, c := range unpackable[i].calls {
-			d.set(c, index)
+	for _, list := range lists {
+		for i := range list {
+			index := d.index(list[i].answer)
+			for _, c := range list[i].calls {
+				d.set(c, index)
+			}
 		}
 	}
 	own := answer{[]rule{{[]cond{equals(0, uint32(pid))}, allow}}, eperm}

@@ -173,3 +173,11 @@ func TestGNUTarReadsIt(t *testing.T) {
 		t.Errorf("packed\n%s\nunpacked\n%s", strings.Join(a, "\n"), strings.Join(b, "\n"))
 	}
 }
+
+// unpackOptions are those that undo options.
+func unpackOptions() unpack.Options {
+	return unpack.Options{
+		UIDOffset: uint32(os.Geteuid()), GIDOffset: uint32(os.Getegid()), UIDCount: 10, GIDCount: 10,
+		Limits: unpack.Limits{MinFree: 1},
+	}
+}

@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -124,9 +125,10 @@ func writeAround(fd int, data []byte, at int64) error {
 	return nil
 }
 
-func isZero(block []byte) bool { return string(block) == zeros[:len(block)] }
+// isZero compares at most holeSize bytes.
+func isZero(block []byte) bool { return bytes.Equal(block, zeros[:len(block)]) }
 
-var zeros = strings.Repeat("\x00", holeSize)
+var zeros [holeSize]byte
 
 func writeAt(fd int, data []byte, at int64) error {
 	for len(data) > 0 {

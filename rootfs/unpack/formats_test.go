@@ -105,9 +105,16 @@ func TestGNUTar(t *testing.T) {
 	must(t, os.WriteFile(src+"/"+strings.Repeat("n", 180), nil, 0o644))
 	must(t, os.Chmod(src+"/d/closed", 0o500))
 	for _, args := range [][]string{
-		{"--format=v7", "--exclude=fifo", "--exclude=nnn*"}, {"--format=ustar", "--exclude=nnn*"}, {"--format=oldgnu"}, {"--format=gnu"}, {"--format=posix"},
-		{"--format=gnu", "-b1"}, {"--format=posix", "--pax-option=globexthdr.name=g,comment=hello"}, {"--format=gnu", "-P"},
-		{"--format=gnu", "--incremental"}, {"--format=gnu", "--label=volume"},
+		{"--format=v7", "--exclude=fifo", "--exclude=nnn*"},
+		{"--format=ustar", "--exclude=nnn*"},
+		{"--format=oldgnu"},
+		{"--format=gnu"},
+		{"--format=posix"},
+		{"--format=gnu", "-b1"},
+		{"--format=posix", "--pax-option=globexthdr.name=g,comment=hello"},
+		{"--format=gnu", "-P"},
+		{"--format=gnu", "--incremental"},
+		{"--format=gnu", "--label=volume"},
 	} {
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			data, err := exec.Command("tar", append(args, "-cf", "-", "-C", src, ".")...).Output()

@@ -100,8 +100,10 @@ func TestReplace(t *testing.T) {
 		"file over its own hard link": {
 			[]item{file("a", "old"), hard("b", "a"), file("b", "new")}, []string{"a f old", "b f new"},
 		},
-		"a link with something in it": {[]item{dir("d/sub"), link("l", "d"), file("l/f", "1"), dir("l"), file("l/g", "2")},
-			[]string{"d d", "d/sub d", "d/f f 1", "l d", "l/g f 2"}},
+		"a link with something in it": {
+			[]item{dir("d/sub"), link("l", "d"), file("l/f", "1"), dir("l"), file("l/g", "2")},
+			[]string{"d d", "d/sub d", "d/f f 1", "l d", "l/g f 2"},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
