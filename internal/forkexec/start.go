@@ -24,6 +24,9 @@ func NewReport() (Report, error) {
 	return Report{pipe[0], pipe[1]}, nil
 }
 
+// FDs are its two descriptors, for who closes all others.
+func (r Report) FDs() []int { return []int{r.r, r.w} }
+
 // Close gives up a pipe that no child was started with.
 func (r Report) Close() {
 	_ = unix.Close(r.r)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"math"
 	"os"
-	"strconv"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -50,19 +50,18 @@ type process struct {
 // Setup is what the supervisor and pid 1 share from before the clone. Both have
 // all of its descriptors afterwards.
 type Setup struct {
-	control    int // pid 1's end of the socket
-	supervisor int // the other one
-	init       int // the program that pid 1 becomes, see package reaper
-	gate       [2]int
-	report     forkexec.Report
-	dumpable   uintptr // what the memory's attribute was
-	list       *payload
+	control  int // pid 1's end of the socket
+	init     int // the program that pid 1 becomes, see package reaper
+	gate     [2]int
+	report   forkexec.Report
+	dumpable uintptr // what the memory's attribute was
+	list     *payload
 }
 
-// NewSetup opens what pid 1 will need. control is its end of the socket, and
-// supervisor the other one; both stay the caller's to close.
-func NewSetup(control, supervisor int) (*Setup, error) {
-	s := &Setup{control: control, supervisor: supervisor}
+// NewSetup opens what pid 1 will need. control is its end of the socket, which
+// stays the caller's to close.
+func NewSetup(control int) (*Setup, error) {
+	s := &Setup{control: control}
 	var err error
 	if s.init, err = reaper.Open(); err != nil {
 		return nil, err
@@ -87,15 +86,36 @@ func (s *Setup) Close() {
 	s.report.Close()
 }
 
-// Survive is the first that the new process does. It ends it where the
-// supervisor has ended already: the goroutine would wait for ever in a memory
-// that nobody else uses.
+// Survive is the first that the new process does. It lets go of what is not its
+// own, and ends where the supervisor has ended already: the goroutine would wait
+// for ever in a memory that nobody else uses.
 func (s *Setup) Survive() {
-	// With our copy open, the supervisor's end would never close.
-	_ = unix.Close(s.supervisor)
-	if dieWithParent(s.control) != nil {
+	if s.closeOthers() != nil || dieWithParent(s.control) != nil {
 		exit()
 	}
+}
+
+// closeOthers closes all descriptors but 0, 1, 2 and the set-up's own. The table
+// is a copy of the supervisor's, of any moment. In it are what the caller left
+// open (CVE-2024-21626), which must not come further; the supervisor's end of the
+// socket, which would never close; and files with a flock(2) that would be held as
+// long as they are open here. The Go runtime's own are among them, see package
+// vfork: an [os.File] is none of the poller's here.
+func (s *Setup) closeOthers() error {
+	keep := append([]int{2, s.control, s.init, s.gate[0], s.gate[1]}, s.report.FDs()...)
+	slices.Sort(keep)
+	for i, fd := range keep {
+		last := uint(math.MaxUint32)
+		if i+1 < len(keep) {
+			last = uint(keep[i+1]) - 1
+		}
+		if first := uint(fd) + 1; first <= last {
+			if err := unix.CloseRange(first, last, 0); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Wait blocks until pid 1 is told to go on, with descriptors for [Setup.Do], or to
@@ -185,9 +205,6 @@ func (p *process) begin(fds []int) error {
 	if _, err := unix.Setsid(); err != nil {
 		return fmt.Errorf("start a session: %w", err)
 	}
-	if err := closeInherited(); err != nil {
-		return err
-	}
 	for fd := range 3 {
 		if err := unix.Dup3(fds[fd], fd, 0); err != nil {
 			return fmt.Errorf("take the program's streams: %w", err)
@@ -207,32 +224,6 @@ func (p *process) holdSelf() error {
 	var err error
 	if p.self, err = unix.Open("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0); err != nil {
 		return fmt.Errorf("open this program: %w", err)
-	}
-	return nil
-}
-
-// closeInherited makes close-on-exec whatever the caller had open without it
-// (CVE-2024-21626). The payload does so itself, but by a flag that Linux 5.10
-// lacks, and before the filter forbids it.
-func closeInherited() error {
-	err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC)
-	if !errors.Is(err, unix.EINVAL) {
-		return err
-	}
-	fd, err := unix.Open("/proc/self/fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("list the descriptors: %w", err)
-	}
-	dir := os.NewFile(uintptr(fd), "/proc/self/fd")
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return fmt.Errorf("list the descriptors: %w", err)
-	}
-	for _, name := range names {
-		if n, err := strconv.Atoi(name); err == nil && n > 2 {
-			unix.CloseOnExec(n)
-		}
 	}
 	return nil
 }

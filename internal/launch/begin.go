@@ -129,7 +129,7 @@ func openEnds() (ours, theirs int, setup *initproc.Setup, err error) {
 	if err != nil {
 		return 0, 0, nil, fmt.Errorf("make the control socket: %w", err)
 	}
-	if setup, err = initproc.NewSetup(pair[1], pair[0]); err != nil {
+	if setup, err = initproc.NewSetup(pair[1]); err != nil {
 		_ = unix.Close(pair[0])
 		_ = unix.Close(pair[1])
 		return 0, 0, nil, err

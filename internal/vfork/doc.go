@@ -35,9 +35,9 @@
 //     caller's process;
 //   - use what acts on all threads (syscall.AllThreadsSyscall, and syscall.Setuid
 //     and its like; those of golang.org/x/sys/unix act on one);
-//   - close the descriptors that the runtime opened (epoll, eventfd), before the
-//     execve, which does;
-//   - set or stop a timer: that may write to one of those.
+//   - set or stop a timer: that may write to a descriptor of the runtime's (the
+//     eventfd that wakes its poller), which has been closed here, or is another
+//     file by now.
 //
 // What a process does to the memory it also does to the caller's: PR_SET_DUMPABLE,
 // the core dump filter. What belongs to the task, or to tables of which it has a
