@@ -155,7 +155,7 @@ func (l *look) userFile(name string) ([]byte, error) {
 		return data, nil
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return nil, nil
-	case errors.Is(err, unix.EACCES) && l.facts.Image.Imported:
+	case errors.Is(err, unix.EACCES) && (l.facts.Image.Imported || l.kept != nil):
 		return nil, nil
 	}
 	return nil, misuse("read %s of the image: %v", name, err)
