@@ -134,7 +134,7 @@ func missingCommand(p *plan.Plan, tail string) string {
 	if name == "" || strings.Contains(name, "/") {
 		return ""
 	}
-	found, err := exec.LookPath(name)
+	found, err := exec.LookPath(name) //nolint:forbidigo // it is named in a message, and never run
 	if err != nil {
 		return ""
 	}
@@ -230,7 +230,7 @@ func explainRun(err error, spec plan.Spec, p *plan.Plan) error {
 	if slices.ContainsFunc(spec.Env, func(kv string) bool { return strings.HasPrefix(kv, "PATH") }) {
 		return fmt.Errorf("%w: it was looked for in the PATH that you gave", err)
 	}
-	found, lookErr := exec.LookPath(name)
+	found, lookErr := exec.LookPath(name) //nolint:forbidigo // as above
 	if lookErr != nil {
 		return fmt.Errorf("%w: neither the image %s nor this host has a program of that name", err, p.Image.Name)
 	}

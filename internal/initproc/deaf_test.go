@@ -66,7 +66,7 @@ func TestTrueFaultEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		var p *int
-		*p = 1 //nolint:govet // on purpose
+		*p = 1
 		os.Exit(0)
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestTrueFaultEnds$")
