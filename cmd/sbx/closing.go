@@ -211,13 +211,29 @@ func bring(p *plan.Plan, other string) string {
 	return "add --image host, or " + other
 }
 
+// onNoexec tells whether the program stands in a share of what the host has
+// mounted noexec.
+func onNoexec(p *plan.Plan) bool {
+	for _, m := range p.Mounts {
+		var fs unix.Statfs_t
+		if m.Kind == mounts.Bind && strings.HasPrefix(p.Program.Inside, m.Target) &&
+			unix.Statfs(m.Source, &fs) == nil && fs.Flags&unix.ST_NOEXEC != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // explainRun adds to an error of the start what the plan knows about it.
 func explainRun(err error, spec plan.Spec, p *plan.Plan) error {
 	var stage *launch.StageError
 	if errors.As(err, &stage) && !stage.NotFound && errors.Is(err, unix.ENOENT) && strings.Contains(stage.Text, "go to the working directory") {
 		return fmt.Errorf("%w; the sandbox has no such directory: --tmpfs %s makes an empty one", err, p.Process.Dir)
 	}
-	if !errors.As(err, &stage) || !stage.NotFound {
+	if stage != nil && stage.NotRunnable && errors.Is(err, unix.EACCES) && onNoexec(p) {
+		return fmt.Errorf("%w: its file system is mounted noexec on this host; without the share sbx runs a copy of it", err)
+	}
+	if stage == nil || !stage.NotFound {
 		return err
 	}
 	name := p.Program.Inside
