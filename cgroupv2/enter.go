@@ -138,7 +138,7 @@ func (k kernel) vacate(s setup) error {
 		if err != nil || len(pids) == 0 {
 			return err
 		}
-		if !s.moveOthers && (s.dir != s.own || slices.ContainsFunc(pids, func(pid int) bool { return pid != k.pid })) {
+		if !s.moveOthers && (s.dir != s.own || k.strangers(pids)) {
 			return errOccupied
 		}
 		if err := k.move(pids, filepath.Join(s.dir, supervisorDir)); err != nil {
@@ -146,6 +146,23 @@ func (k kernel) vacate(s setup) error {
 		}
 	}
 	return errOccupied
+}
+
+// strangers tells whether processes are among pids that the caller did not start.
+func (k kernel) strangers(pids []int) bool {
+	var family []int
+	for _, pid := range pids {
+		if pid == k.pid {
+			continue
+		}
+		if family == nil {
+			family = descendants(k.proc, k.pid)
+		}
+		if !slices.Contains(family, pid) {
+			return true
+		}
+	}
+	return false
 }
 
 // move writes processes into a cgroup one by one; those that ended are passed over.

@@ -31,8 +31,8 @@ const findTimeout = 25 * time.Second
 
 // Find takes the first place in the tree that the caller may divide. In order:
 //
-//  1. his own cgroup when it is delegated and nothing else is in it, or the delegated
-//     unit that it is in;
+//  1. his own cgroup when it is delegated and nothing is in it but what he started, or
+//     the delegated unit that it is in;
 //  2. a transient scope with Delegate=yes of his service manager, unless he is in a
 //     batch job, whose limits he would leave;
 //  3. his own cgroup with what else is in it moved to a leaf, when it is delegated.
@@ -41,8 +41,8 @@ const findTimeout = 25 * time.Second
 // when no other has them: compare [Parent.Missing].
 //
 // Each rung is tried by doing it, and what did not work is undone. Where it works the
-// calling process is in another cgroup than before, but not the children that it has;
-// [Parent.Close] and its end set that right. The error is a [NotDelegated], or the one of
+// calling process is in another cgroup than before; children that it has go with it, but
+// not into a scope. [Parent.Close] and its end set that right. The error is a [NotDelegated], or the one of
 // [Look].
 func Find(ctx context.Context, need ...string) (*Parent, error) { return find(ctx, host(), need) }
 
@@ -114,7 +114,7 @@ func (f *finder) tryOwn(ctx context.Context) (*Parent, error) {
 	// With others in the unit itself the answer is no, delegated or not; most runs
 	// from a terminal are spared the question to the manager that way.
 	if h := f.host; h.Own == h.Unit {
-		if pids, err := pidsOf(h.Own); err == nil && len(pids) > 1 && f.owns(h.Own) {
+		if pids, err := pidsOf(h.Own); err == nil && f.k.strangers(pids) && f.owns(h.Own) {
 			return nil, errOccupied
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -106,6 +107,26 @@ func TestFindSharedCgroup(t *testing.T) {
 	}
 	if err := p.Close(t.Context()); err != nil || f.get(f.dir("/box/cgroup.procs")) != "4242\n17" {
 		t.Errorf("the shell is not where it was: %v", err)
+	}
+}
+
+// What the program has started, and what that has started, is no stranger: it is moved
+// along, and the cgroup counts as the program's own.
+func TestFindWithOwnChildren(t *testing.T) {
+	f := newFake(t, "/box", "memory", "pids")
+	for pid, children := range map[int]string{fakePid: "17 ", 17: "18 ", 18: ""} {
+		if pid != fakePid {
+			f.place("/box", pid)
+		}
+		f.put(filepath.Join(f.proc, strconv.Itoa(pid), "task", strconv.Itoa(pid), "children"), children)
+	}
+	p, err := find(t.Context(), f.kernel(), nil)
+	if err != nil || p.Rung != Own {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	got := strings.Fields(f.get(f.dir("/box/sbx_supervisor/cgroup.procs")))
+	if slices.Sort(got); !slices.Equal(got, []string{"17", "18", "4242"}) {
+		t.Errorf("processes of the supervisor leaf: %q", got)
 	}
 }
 

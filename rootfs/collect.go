@@ -79,6 +79,18 @@ func EmptyTrash(path string, names ...string) error {
 	return err
 }
 
+// TrashIn counts what waits in the trash of the store at path: nothing, unless a
+// removal is going on, was killed, or met something that stays.
+func TrashIn(path string) (int, error) {
+	s, err := openExisting(path)
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	names, err := listNames(s.trashcan)
+	return len(names), err
+}
+
 // collectSandboxes moves every sandbox to the trash whose run is gone.
 func (s *Store) collectSandboxes(dead func(SandboxState) error) error {
 	names, err := listNames(s.sandboxes)

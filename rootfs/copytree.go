@@ -36,7 +36,8 @@ type CopyOptions struct {
 
 // CopyStats is what CopyTree did.
 type CopyStats struct {
-	// Files counts inodes, Bytes the sizes of regular files without holes.
+	// Files counts names, those of one inode each, Bytes the sizes of regular
+	// files without holes.
 	Files, Bytes int64
 	// Skipped counts devices and sockets, which are left out, and directories
 	// and files that something is mounted on, which are left empty or out.

@@ -244,6 +244,10 @@ func TestWorkerProcess(t *testing.T) {
 		mountedTask(t, task)
 	case "unmapped":
 		unmappedTask(t, task)
+	case "remove":
+		parent, err := os.Open(task.Dir)
+		must(t, err)
+		must(t, RemoveTree(parent, "tree"))
 	case "fill":
 		fillTask(t, task)
 	case "mount":

@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -177,7 +178,7 @@ func (s *Store) throwAway(dir *os.File, name string, owner Ownership) (*Leftover
 func (g *Staging) Commit(info ImageInfo, names ...Reference) (ImageInfo, error) {
 	info.Format, info.Name, info.Owner = importedFormat, importedDir, g.owner
 	info.Created = time.Now().UTC()
-	err := checkInfo(info)
+	err := checkInfo(info, names)
 	if err == nil {
 		info.Key = importedKey(info.Digest, g.owner)
 		err = writeJSON(g.Dir, imageFile, info)
@@ -230,12 +231,31 @@ func (i *ImageInfo) sound(key string) bool {
 	return i.Format == importedFormat && i.Key == key && i.Imported() && ValidDigest(i.Digest)
 }
 
+// maxNames is how many names an image gets at once: they may come from an
+// archive, and all names of the store are read at each run.
+const maxNames = 128
+
 // checkInfo refuses what could not be read back, or could not have been meant.
-func checkInfo(info ImageInfo) error {
+func checkInfo(info ImageInfo, names []Reference) error {
 	if !ValidDigest(info.Digest) {
 		return fmt.Errorf("digest %s: %w", shown(info.Digest), explain(unix.EINVAL, "not of the form sha256:…"))
 	}
+	if len(names) > maxNames {
+		return fmt.Errorf("%d names: %w", len(names), explain(unix.EFBIG, fmt.Sprintf("more than %d at once; name it yourself", maxNames)))
+	}
+	if err := checkMeta(info); err != nil {
+		return fmt.Errorf("what the image says of itself: %w", err)
+	}
 	return nil
+}
+
+// checkMeta refuses what readJSON would refuse.
+func checkMeta(v any) error {
+	data, err := json.Marshal(v)
+	if err == nil && len(data) >= metaLimit {
+		err = explain(unix.EFBIG, "longer than 4 MiB")
+	}
+	return err
 }
 
 // Within reports whether files that were given to the ids of o belong to the

@@ -53,6 +53,9 @@ func changeNames(dir *os.File, change func(map[string]string)) error {
 	if maps.Equal(before, names) {
 		return nil
 	}
+	if err := checkMeta(nameTable{Format: importedFormat, Names: names}); err != nil {
+		return fmt.Errorf("the store has too many names of images: %w", err)
+	}
 	return writeJSON(dir, namesFile, nameTable{Format: importedFormat, Names: names})
 }
 
@@ -86,30 +89,6 @@ func (s *Store) Tag(ref string, name Reference) error {
 	}
 	defer lock.Close()
 	return setNames(dir, img.Key, []Reference{name})
-}
-
-// Untag takes a name away; the image stays, maybe without any. A name that does
-// not exist is ENOENT.
-func (s *Store) Untag(name Reference) error {
-	dir, err := s.imported(mustExist)
-	if err != nil {
-		return noNamed(name.String(), err)
-	}
-	defer dir.Close()
-	lock, err := lockImported(dir, unix.LOCK_EX)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	found := false
-	err = changeNames(dir, func(table map[string]string) {
-		_, found = table[name.String()]
-		delete(table, name.String())
-	})
-	if err == nil && !found {
-		err = noNamed(name.String(), unix.ENOENT)
-	}
-	return err
 }
 
 // noNamed explains that there is no such image when err says so.

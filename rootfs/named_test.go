@@ -166,6 +166,14 @@ func TestCommitRefuses(t *testing.T) {
 			t.Errorf("digest %q: %v", digest, err)
 		}
 	}
+	// What could not be read back would be in the way for ever.
+	long := &ImageConfig{Labels: map[string]string{"a": strings.Repeat("x", metaLimit)}}
+	if _, err := stage(t, s, "x").Commit(ImageInfo{Digest: sumOf('a'), Config: long}); !errors.Is(err, unix.EFBIG) {
+		t.Errorf("a label of 4 MiB: %v", err)
+	}
+	if _, err := stage(t, s, "x").Commit(ImageInfo{Digest: sumOf('a')}, make([]Reference, maxNames+1)...); !errors.Is(err, unix.EFBIG) {
+		t.Errorf("too many names: %v", err)
+	}
 	if got := imported(t, s); len(got) != 0 {
 		t.Errorf("left behind: %q", got)
 	}

@@ -25,7 +25,7 @@ func openProgramFile(path string) (fd int, st unix.Stat_t, err error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
-		return fail(openError(path, err, st))
+		return fail(openError(path, err))
 	}
 	if err = unix.Fstat(fd, &st); err != nil {
 		err = lookupError(path, err)
@@ -57,7 +57,7 @@ func lookupError(path string, err error) error {
 	return e
 }
 
-func openError(path string, err error, st unix.Stat_t) error {
+func openError(path string, err error) error {
 	e := &ProgramError{Path: path, Problem: Unreachable, Err: err}
 	if errors.Is(err, unix.EACCES) {
 		e.Problem = NotReadable

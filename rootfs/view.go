@@ -165,14 +165,15 @@ func (v *View) resolve(path string) (root *Root, at string, err error) {
 	return root, at, nil
 }
 
-// stat returns the status of what stands at path, after links. Errors are bare
-// errnos. Exists tells whether something stands at the absolute path once all
-// links on the way are followed.
+// Exists tells whether something stands at the absolute path once all links on
+// the way are followed.
 func (v *View) Exists(path string) bool {
 	_, err := v.stat(path)
 	return err == nil
 }
 
+// stat returns the status of what stands at path, after links. Errors are bare
+// errnos.
 func (v *View) stat(path string) (st unix.Stat_t, err error) {
 	root, at, err := v.resolve(path)
 	if err != nil {

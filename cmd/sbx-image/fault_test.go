@@ -190,7 +190,9 @@ func TestFaults(t *testing.T) {
 			f := newFake(t, httptest.NewServer)
 			digest, content := pushed(t, f)
 			a := newAttempt(t, f, "tool")
-			a.stall = 300 * time.Millisecond
+			if name == "stalls" {
+				a.stall = 300 * time.Millisecond
+			}
 			if test.before != nil {
 				test.before(t, a.pool, digest, content)
 			}
@@ -265,8 +267,8 @@ func TestParallel(t *testing.T) {
 		}
 		return false
 	})
-	if newAttempt(t, f, "tool").mustFetch(t); most.Load() != parallel {
-		t.Errorf("%d requests at once, want %d", most.Load(), parallel)
+	if newAttempt(t, f, "tool").mustFetch(t); most.Load() < 2 || most.Load() > parallel {
+		t.Errorf("%d requests at once, want at most %d, and more than one", most.Load(), parallel)
 	}
 }
 

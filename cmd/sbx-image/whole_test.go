@@ -124,6 +124,23 @@ func TestInterruptedPull(t *testing.T) {
 	}
 }
 
+// On a terminal, the helper is interrupted too.
+func TestInterruptedOnATerminal(t *testing.T) {
+	f := newFake(t, httptest.NewServer)
+	digest, content := pushed(t, f)
+	slow(f, digest, content)
+	box := sbxtest.NewStore(t)
+	term := sbxtest.StartOnTerminal(t, box.Command(t, "image", "pull", "--plain-http", f.host()+"/tool:1"), 200, 24)
+	term.Expect(t, "1 of 3 MB")
+	term.Type(t, "\x03")
+	if status, output := term.Wait(t); status != 130 || !strings.HasSuffix(output, "interrupted; what has come is kept for another try\r\n") {
+		t.Errorf("exit status %d, output %q", status, output)
+	}
+	if left, _ := filepath.Glob(filepath.Join(box.Store(), "downloads/pull-*")); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 // Two pulls of one image at once share its layers, and both succeed.
 func TestTwoPullsAtOnce(t *testing.T) {
 	f := newFake(t, httptest.NewServer)

@@ -134,7 +134,7 @@ func missingCommand(p *plan.Plan, tail string) string {
 	if name == "" || strings.Contains(name, "/") {
 		return ""
 	}
-	found, err := exec.LookPath(name)
+	found, err := exec.LookPath(name) //nolint:forbidigo // it is named in a message, and never run
 	if err != nil {
 		return ""
 	}
@@ -211,13 +211,29 @@ func bring(p *plan.Plan, other string) string {
 	return "add --image host, or " + other
 }
 
+// onNoexec tells whether the program stands in a share of what the host has
+// mounted noexec.
+func onNoexec(p *plan.Plan) bool {
+	for _, m := range p.Mounts {
+		var fs unix.Statfs_t
+		if m.Kind == mounts.Bind && strings.HasPrefix(p.Program.Inside, m.Target) &&
+			unix.Statfs(m.Source, &fs) == nil && fs.Flags&unix.ST_NOEXEC != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // explainRun adds to an error of the start what the plan knows about it.
 func explainRun(err error, spec plan.Spec, p *plan.Plan) error {
 	var stage *launch.StageError
 	if errors.As(err, &stage) && !stage.NotFound && errors.Is(err, unix.ENOENT) && strings.Contains(stage.Text, "go to the working directory") {
 		return fmt.Errorf("%w; the sandbox has no such directory: --tmpfs %s makes an empty one", err, p.Process.Dir)
 	}
-	if !errors.As(err, &stage) || !stage.NotFound {
+	if stage != nil && stage.NotRunnable && errors.Is(err, unix.EACCES) && onNoexec(p) {
+		return fmt.Errorf("%w: its file system is mounted noexec on this host; without the share sbx runs a copy of it", err)
+	}
+	if stage == nil || !stage.NotFound {
 		return err
 	}
 	name := p.Program.Inside
@@ -230,7 +246,7 @@ func explainRun(err error, spec plan.Spec, p *plan.Plan) error {
 	if slices.ContainsFunc(spec.Env, func(kv string) bool { return strings.HasPrefix(kv, "PATH") }) {
 		return fmt.Errorf("%w: it was looked for in the PATH that you gave", err)
 	}
-	found, lookErr := exec.LookPath(name)
+	found, lookErr := exec.LookPath(name) //nolint:forbidigo // as above
 	if lookErr != nil {
 		return fmt.Errorf("%w: neither the image %s nor this host has a program of that name", err, p.Image.Name)
 	}

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -242,6 +244,95 @@ func TestHostileArchives(t *testing.T) {
 		checkHarmless(t, name, box)
 	}
 	checkNothingStaged(t, box)
+}
+
+// A hostile directory is copied without being followed, waited for or executed
+// (SECURITY E1).
+func TestHostileSourceDirectory(t *testing.T) {
+	sbxtest.Need(t, sbxtest.UserNamespaces())
+	box := sbxtest.NewStore(t)
+	canary := filepath.Join(t.TempDir(), "canary")
+	if err := os.WriteFile(canary, []byte("taken"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	source := t.TempDir()
+	in := func(name string) string { return filepath.Join(source, name) }
+	deep := "deep"
+	for range 200 {
+		deep += "/d"
+	}
+	listener, err := net.Listen("unix", in("socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	for what, err := range map[string]error{
+		"a fifo":              unix.Mkfifo(in("fifo"), 0o644),
+		"a link to a file":    os.Symlink(canary, in("file")),
+		"a link to a tree":    os.Symlink(filepath.Dir(canary), in("tree")),
+		"a link up":           os.Symlink("../../../../../../../../..", in("up")),
+		"a link to itself":    os.Symlink("loop", in("loop")),
+		"many directories":    os.MkdirAll(in(deep), 0o755),
+		"a closed file":       os.WriteFile(in("closed"), []byte("x"), 0),
+		"a closed directory":  os.Mkdir(in("shut"), 0),
+		"a set-user-ID file":  os.WriteFile(in("su"), []byte("x"), 0o755),
+		"its bit":             os.Chmod(in("su"), 0o755|os.ModeSetuid),
+		"an enormous file":    os.WriteFile(in("huge"), nil, 0o644),
+		"its size, no blocks": os.Truncate(in("huge"), 1<<40),
+		"escape sequences":    os.WriteFile(in("\x1b[2J"), nil, 0o644),
+	} {
+		if err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+	}
+	args := importArgs()
+	args[2] = source
+	begin := time.Now()
+	result := box.Run(t, args...)
+	if result.Exit != 0 || strings.ContainsAny(result.Stderr, "\x1b") {
+		t.Fatalf("%v", result)
+	}
+	if took := time.Since(begin); took > time.Minute {
+		t.Errorf("it took %v", took)
+	}
+	checkHarmless(t, "a hostile directory", box)
+	checkNothingStaged(t, box)
+	out, _ := exec.Command("grep", "-rls", "--exclude=huge", "taken", box.Store()).Output()
+	if len(out) > 0 {
+		t.Errorf("the file outside is in the image: %s", out)
+	}
+}
+
+// On a terminal an import shows how far it is, on one line that goes away.
+func TestImportProgress(t *testing.T) {
+	sbxtest.Need(t, sbxtest.UserNamespaces())
+	box := sbxtest.NewStore(t)
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	data := tarFile(t, reg("usr/a", strings.Repeat("x", 1<<20)), reg("usr/b", strings.Repeat("x", 1<<20)))
+	go func() {
+		w, err := os.OpenFile(pipe, os.O_WRONLY, 0)
+		if err != nil {
+			return
+		}
+		defer w.Close()
+		for ; len(data) > 0; data = data[min(len(data), 200<<10):] {
+			if _, err := w.Write(data[:min(len(data), 200<<10)]); err != nil {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	}()
+	args := importArgs()
+	args[2] = pipe
+	term := sbxtest.StartOnTerminal(t, box.Command(t, args...), 80, 25)
+	term.Expect(t, "\r\x1b[Ksbx: importing "+pipe+": 2 files, ")
+	status, output := term.Wait(t)
+	if status != 0 || !strings.Contains(output, "\r\x1b[Ksbx: imported a tar: 3 files, 2 MB") || !strings.HasSuffix(output, "some/name:latest\r\n") {
+		t.Errorf("status %d, %q", status, output)
+	}
 }
 
 // checkHarmless looks at what was unpacked, as far as the caller can: no device,

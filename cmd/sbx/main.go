@@ -89,12 +89,22 @@ func foresee(args []string) *launch.Beginning {
 // programs.
 const leastFiles, leastProcesses = 64, 64
 
+// What a Go program reserves of addresses, and the data that it and the heap take;
+// each three times, but not in one process.
+const leastAddresses, leastData = 2 << 30, 128 << 20
+
 // enough: with lower limits, what fails is a matter of chance, and it may be the
 // Go runtime, which ends with a stack trace.
 func enough() error {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur < leastFiles {
 		return fmt.Errorf("the limit of open files is %d (`ulimit -n`), and sbx needs %d", limit.Cur, leastFiles)
+	}
+	if unix.Getrlimit(unix.RLIMIT_AS, &limit) == nil && limit.Cur < leastAddresses {
+		return fmt.Errorf("the limit of address space is %d kB (`ulimit -v`), and sbx needs %d", limit.Cur>>10, leastAddresses>>10)
+	}
+	if unix.Getrlimit(unix.RLIMIT_DATA, &limit) == nil && limit.Cur < leastData {
+		return fmt.Errorf("the limit of data is %d kB (`ulimit -d`), and sbx needs %d", limit.Cur>>10, leastData>>10)
 	}
 	// setrlimit(2): root is not bound by it.
 	if os.Geteuid() != 0 && unix.Getrlimit(unix.RLIMIT_NPROC, &limit) == nil && limit.Cur < leastProcesses {

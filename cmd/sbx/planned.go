@@ -91,6 +91,15 @@ func printPlan(w io.Writer, p *plan.Plan) error {
 	if p.Identity.Why != "" {
 		fmt.Fprintf(&b, "because:  %s\n", quote.Line(p.Identity.Why))
 	}
+	if p.Image.Imported {
+		// What is run may be the image's own words.
+		fmt.Fprintf(&b, "image:    %s %s\n", quote.Quote(p.Image.Name), p.Image.Digest)
+		b.WriteString("command: ")
+		for _, arg := range p.Process.Args {
+			b.WriteString(" " + quote.Quote(arg))
+		}
+		b.WriteString("\n")
+	}
 	b.WriteString("\n")
 	tab := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(tab, "LAYER\tSTATE\tDETAIL")

@@ -124,7 +124,7 @@ func (f Findings) nomapRow(l layer, base ModeFinding) Row {
 		case made && !maps.OK:
 			r.Evidence, r.Fix = maps.Text, maps.Hint
 		default:
-			if failed, any := blocking(m.Results); any {
+			if failed, found := blocking(m.Results); found {
 				r.Evidence = "no sandbox can be had under it: " + string(failed.Try) + " failed, see above"
 			}
 		}
@@ -188,7 +188,7 @@ func (f Findings) judgeModes(base ModeFinding) []Mode {
 		mode := Mode{Name: m.Mode, Works: m.works(), Default: m.Mode == f.Mode, Detail: about(m.Mode, f.Facts.Caller.UID == 0)}
 		if !mode.Works {
 			mode.Detail = m.Refused
-			if failed, any := blocking(m.Results); any {
+			if failed, found := blocking(m.Results); found {
 				mode.Detail, mode.Fix = failed.Text, failed.Hint
 				if failed.Try == inTable.Try {
 					mode.Detail, mode.Fix = string(failed.Try)+" failed, see the table", ""

@@ -220,6 +220,7 @@ func TestJudgeStore(t *testing.T) {
 		{"noexec", func(s *StoreFinding) { s.Flags = 8 }, "", "noexec"},
 		{"network", func(s *StoreFinding) { s.Type = 0x6969 }, "", "network file system"},
 		{"leftover", func(s *StoreFinding) { s.Leftover = "empty /x: busy" }, "", "left: empty /x"},
+		{"trash", func(s *StoreFinding) { s.Trash = 2 }, "", "(2 in /home/alice/.local/share/sbx/trash): sbx gc"},
 	}
 	for _, test := range tests {
 		f := goodHost().Store

@@ -163,7 +163,7 @@ func (l layer) row(set, other trial.Results) Row {
 // neverTried says which step before it failed.
 func (l layer) neverTried(r Row, set trial.Results, seen []string) Row {
 	r.Evidence = "not tried"
-	if failed, any := blocking(set); any {
+	if failed, found := blocking(set); found {
 		r.Evidence = "not tried, because this failed before: " + string(failed.Try)
 	}
 	if len(seen) > 0 {

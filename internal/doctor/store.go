@@ -20,6 +20,8 @@ type StoreFinding struct {
 	Problem, Remedy string
 	// Leftover is why the directory of a trial could not be removed.
 	Leftover string
+	// Trash is how many things wait in the store's trash to be deleted.
+	Trash int
 	// TriedIn is the directory in which copies were tried, when it is not on
 	// the store's file system, because that cannot be written.
 	TriedIn string
@@ -40,7 +42,10 @@ func (f *Findings) lookStore(getenv func(string) string) string {
 		return s.elsewhere()
 	}
 	s.Path = path
-	if s.Exists, err = rootfs.InspectStore(path); err != nil {
+	if s.Exists, err = rootfs.InspectStore(path); err == nil && s.Exists {
+		s.Trash, err = rootfs.TrashIn(path)
+	}
+	if err != nil {
 		s.failed(err)
 	}
 	parent := path
@@ -182,6 +187,9 @@ func judgeStore(f StoreFinding) Store {
 	}
 	if f.Leftover != "" {
 		s.Note = joined(s.Note, "a directory of this trial is left: "+f.Leftover)
+	}
+	if f.Trash > 0 {
+		s.Note = joined(s.Note, fmt.Sprintf("deleting was not finished (%d in %s): sbx gc does it, or says what is in the way", f.Trash, filepath.Join(f.Path, "trash")))
 	}
 	return s
 }

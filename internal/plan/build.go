@@ -40,7 +40,7 @@ func Build(s Spec, f Facts) (*Plan, error) {
 	}
 	p.Root = root(s, f, p.Identity, p.User)
 	p.Private = private(f.Memory, s.Limits.Disk)
-	if p.CopyIn, err = copyIns(s, f); err != nil {
+	if p.CopyIn, err = copyIns(f); err != nil {
 		return nil, err
 	}
 	if p.Mounts, err = table(s, f, p); err != nil {

@@ -154,7 +154,7 @@ func limitsOf(l LimitSpec, memory int64) (cgroupv2.Limits, error) {
 }
 
 // limitLayers are memory, pids and cpu.
-func limitLayers(s Spec, f Facts, p *Plan) []Layer {
+func limitLayers(f Facts, p *Plan) []Layer {
 	memory := Layer{Name: "memory", State: Missing, Detail: f.Cgroup.Text, Fix: f.Cgroup.Fix}
 	cpu := Layer{Name: "cpu", State: Missing, Detail: f.Cgroup.Text, Fix: f.Cgroup.Fix}
 	pids := pidsLayer(f, p)

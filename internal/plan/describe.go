@@ -23,7 +23,7 @@ func layers(s Spec, f Facts, p *Plan) []Layer {
 		seccompLayer(s, f),
 		landlockLayer(f),
 	}
-	return append(list, limitLayers(s, f, p)...)
+	return append(list, limitLayers(f, p)...)
 }
 
 func netLayer(p *Plan) Layer {

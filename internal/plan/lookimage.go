@@ -284,6 +284,13 @@ func (l *look) isInside(name string) bool {
 	if l.tree == nil {
 		return under(name, "/usr") || under(name, "/bin") || under(name, "/sbin")
 	}
+	if l.kept != nil {
+		// Its program may have closed a directory to the caller, and not to
+		// itself.
+		if _, err := l.tree.Stat(name); errors.Is(err, unix.EACCES) {
+			return true
+		}
+	}
 	v := l.view()
 	return v.Exists(name)
 }

@@ -93,6 +93,8 @@ func (l *look) checkOwner(ref string, info rootfs.ImageInfo) (owned bool, err er
 			why = id.Why
 		}
 		return false, misuse("--image %s: it was imported under your subordinate ids (%d on), and %s; import it again with --userns=single", ref, info.Owner.HostUID, why)
+	case info.Owner.HostUID == owner.HostUID:
+		return false, misuse("--image %s: it was imported with more ids than the mode %s has here; import it again with --userns=%s", ref, id.Mode, id.Mode)
 	default:
 		return false, misuse("--image %s: it belongs to the ids %d on, and yours are %d on; remove it and import it again", ref, info.Owner.HostUID, owner.HostUID)
 	}
@@ -153,7 +155,7 @@ func (l *look) userFile(name string) ([]byte, error) {
 		return data, nil
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return nil, nil
-	case errors.Is(err, unix.EACCES) && l.facts.Image.Imported:
+	case errors.Is(err, unix.EACCES) && (l.facts.Image.Imported || l.kept != nil):
 		return nil, nil
 	}
 	return nil, misuse("read %s of the image: %v", name, err)

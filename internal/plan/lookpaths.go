@@ -62,7 +62,8 @@ func (l *look) share(sh Share, tainted []string) (Shared, error) {
 			shared.Notes = append(shared.Notes, fmt.Sprintf("%s %s shows the socket %s: the program can talk to what listens there", sh.Flag(), sh.Source, socket))
 		}
 	}
-	if !sh.Write || !src.Directory || checkShare(shared, l.facts.Caller, l.facts.Store) != nil {
+	refused := checkShare(shared, l.facts.Caller, l.facts.Store) != nil // by Build, later
+	if !sh.Write || !src.Directory || refused {
 		return shared, nil
 	}
 	if err := l.holdPlaces(src.Path); err != nil {

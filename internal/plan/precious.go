@@ -22,11 +22,11 @@ func inodeOf(path string) (inode, bool) {
 
 // contains tells whether a directory is path or one above it, by whatever name.
 func (dir inode) contains(path string) bool {
-	real, err := filepath.EvalSymlinks(path)
+	plain, err := filepath.EvalSymlinks(path)
 	if err != nil {
-		real = path // as far as it exists
+		plain = path // as far as it exists
 	}
-	for at := real; ; at = filepath.Dir(at) {
+	for at := plain; ; at = filepath.Dir(at) {
 		if id, ok := inodeOf(at); ok && id == dir {
 			return true
 		}

@@ -165,7 +165,10 @@ func (p *Plan) libraryText() string {
 
 func (p *Plan) rootText() string {
 	lower := p.Root.Lower
-	if lower == "" {
+	switch {
+	case p.Image.Imported:
+		lower = fmt.Sprintf("the image %s (%s)", p.Image.Name, p.Image.Digest)
+	case lower == "":
 		lower = "the image " + p.Image.Name
 	}
 	if p.Root.Again {

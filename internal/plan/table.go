@@ -215,7 +215,7 @@ func (c CopyFact) inside() string {
 }
 
 // copyIns gives every --copy-in its place: /box unless told otherwise.
-func copyIns(s Spec, f Facts) ([]CopyJob, error) {
+func copyIns(f Facts) ([]CopyJob, error) {
 	var jobs []CopyJob
 	taken := map[string]string{}
 	for _, c := range f.CopyIn {

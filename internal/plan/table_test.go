@@ -92,11 +92,11 @@ func TestSharesThatGiveTooMuch(t *testing.T) {
 // The home and the store are known by whatever name they are shared.
 func TestPrecious(t *testing.T) {
 	top := t.TempDir()
-	real := top + "/export/home/alice"
-	if err := os.MkdirAll(real+"/data/sbx/images", 0o755); err != nil {
+	there := top + "/export/home/alice"
+	if err := os.MkdirAll(there+"/data/sbx/images", 0o755); err != nil {
 		t.Fatal(err)
 	}
-	for name, link := range map[string]string{"export/home": "/home", real: "/me", "export": "/e"} {
+	for name, link := range map[string]string{"export/home": "/home", there: "/me", "export": "/e"} {
 		if err := os.Symlink(name, top+link); err != nil {
 			t.Fatal(err)
 		}

@@ -3,6 +3,7 @@ package archive
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -125,6 +126,9 @@ func (im *importer) copyTree(dir *os.File) (Result, error) {
 			}
 		},
 	})
+	if errors.Is(err, unix.EACCES) {
+		return Result{}, fmt.Errorf("%w; who may read it all can make a tar of it: sudo tar -C %s -c . | sbx image import - NAME", err, im.opt.Name)
+	}
 	if err != nil {
 		return Result{}, err
 	}

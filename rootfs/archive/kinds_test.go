@@ -4,11 +4,15 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sbx-run/sbx/internal/sbxtest"
 )
@@ -175,6 +179,39 @@ func TestDirectory(t *testing.T) {
 	again, _, err := unpacked(t, onDir(t, dir))
 	if err != nil || again.Info.Digest != first.Info.Digest {
 		t.Errorf("%v, digest %s, then %s", err, first.Info.Digest, again.Info.Digest)
+	}
+	// Holes are zeros, stored or not; where what is not zero stands counts.
+	sparse := filepath.Join(dir, "usr/bin/tool")
+	digests := map[string]string{}
+	for name, at := range map[string]int64{"hole": 0, "zeros": 0, "near": 1 << 30, "far": 1<<30 + 1} {
+		if err := os.Truncate(sparse, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(sparse, 4<<30); err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.OpenFile(sparse, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := "x"
+		if name == "zeros" {
+			text = strings.Repeat("\x00", 1<<20)
+		}
+		if name != "hole" {
+			_, err = f.WriteAt([]byte(text), at)
+		}
+		if err := errors.Join(err, f.Close(), os.Chtimes(sparse, time.Unix(1, 0), time.Unix(1, 0))); err != nil {
+			t.Fatal(err)
+		}
+		result, _, err := unpacked(t, onDir(t, dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests[name] = result.Info.Digest
+	}
+	if digests["hole"] != digests["zeros"] || digests["near"] == digests["far"] || digests["near"] == digests["hole"] {
+		t.Errorf("%v", digests)
 	}
 	tree["usr/bin/tool"] = []byte("y")
 	other, _, err := unpacked(t, onDir(t, tree.dir(t)))

@@ -31,9 +31,10 @@ func treeDigest(ctx context.Context, tree *os.File) (digest, error) {
 }
 
 type treeHash struct {
-	ctx context.Context //nolint:containedctx // of one call
-	sum hash.Hash
-	buf []byte // of contents
+	ctx   context.Context //nolint:containedctx // of one call
+	sum   hash.Hash
+	buf   []byte // of contents, a multiple of hashBlock
+	zeros [hashBlock]byte
 	// Of the names and the value of attributes: XATTR_LIST_MAX and
 	// XATTR_SIZE_MAX, 64 KiB each.
 	list, value []byte
@@ -96,8 +97,7 @@ func (d *treeHash) entry(dir int, name string) error {
 		if err := d.status(fd, name); err != nil {
 			return err
 		}
-		_, err = io.CopyBuffer(d.sum, struct{ io.Reader }{f}, d.buf)
-		return bare(err)
+		return d.content(f, st.Size)
 	default:
 		d.header(&st, name)
 		if st.Mode&unix.S_IFMT != unix.S_IFLNK {
@@ -110,6 +110,44 @@ func (d *treeHash) entry(dir int, name string) error {
 		d.text(d.buf[:n])
 		return nil
 	}
+}
+
+// hashBlock is the unit of a content, in bytes: blocks of zeros are left out, be
+// they stored or holes.
+const hashBlock = 64 << 10
+
+// content adds the blocks of a file that are not empty, each behind its offset.
+// Holes are not read, so a file may be of any size.
+func (d *treeHash) content(f *os.File, size int64) error {
+	for at := int64(0); at < size; {
+		if err := d.ctx.Err(); err != nil {
+			return err
+		}
+		data, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
+		switch {
+		case errors.Is(err, unix.ENXIO):
+			return nil // a hole up to the end
+		case err == nil:
+			at = data - data%hashBlock
+		case !errors.Is(err, unix.EINVAL): // some file systems know no holes
+			return err
+		}
+		n, err := f.ReadAt(d.buf, at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return bare(err)
+		}
+		for block := range slices.Chunk(d.buf[:n], hashBlock) {
+			if !bytes.Equal(block, d.zeros[:len(block)]) {
+				d.number(uint64(at))
+				d.text(block)
+			}
+			at += int64(len(block))
+		}
+		if n == 0 {
+			break
+		}
+	}
+	return nil
 }
 
 func (d *treeHash) header(st *unix.Stat_t, name string) {

@@ -133,7 +133,11 @@ func sample(t testing.TB, root string) {
 
 func unpacked(t testing.TB, data []byte) string {
 	t.Helper()
-	dir := t.TempDir()
+	return unpackedTo(t, data, t.TempDir())
+}
+
+func unpackedTo(t testing.TB, data []byte, dir string) string {
+	t.Helper()
 	var st unpack.State
 	must(t, unpack.Layer(context.Background(), openDir(t, dir), bytes.NewReader(data), unpackOptions(), &st))
 	return dir

@@ -2,6 +2,7 @@ package pack
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -9,11 +10,13 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Many holes, more than a map may have, holes at both ends, and nothing else.
 func TestHoles(t *testing.T) {
-	root := t.TempDir()
+	root := memory(t)
 	write := func(name string, size int64, spots ...int64) {
 		f, err := os.Create(root + "/" + name)
 		must(t, err)
@@ -34,12 +37,23 @@ func TestHoles(t *testing.T) {
 	write("end", 1<<20, 1<<20-4)
 	write("start", 1<<20, 0)
 	must(t, os.Link(root+"/odd", root+"/other"))
+	long := strings.Repeat("ä long näme ", 12)
+	write(long, 1<<20, 70_000)
+	for name, when := range map[string]time.Time{
+		"odd": time.Unix(-1, 500_000_000), "end": time.Unix(-5, 999_999_999), "start": time.Unix(-7, 0), long: time.Unix(1<<33, 1),
+	} {
+		must(t, os.Chtimes(root+"/"+name, when, when))
+		must(t, os.Chmod(root+"/"+name, 0o1640))
+		if err := unix.Setxattr(root+"/"+name, "user.note", []byte(name), 0); !errors.Is(err, unix.EOPNOTSUPP) {
+			must(t, err)
+		}
+	}
 	data := packed(t, root)
-	copied := unpacked(t, data)
+	copied := unpackedTo(t, data, memory(t))
 	if a, b := describe(t, root), describe(t, copied); !slices.Equal(a, b) {
 		t.Errorf("packed\n%s\nunpacked\n%s", strings.Join(a, "\n"), strings.Join(b, "\n"))
 	}
-	for _, name := range []string{"many", "empty", "odd", "end", "start"} {
+	for _, name := range []string{"many", "empty", "odd", "end", "start", long} {
 		a, err := os.ReadFile(root + "/" + name)
 		must(t, err)
 		b, err := os.ReadFile(copied + "/" + name)
@@ -103,4 +117,15 @@ func randomTree(t *testing.T, r *rand.Rand, root string) {
 	for _, at := range dirs {
 		must(t, os.Chmod(at, os.FileMode(r.IntN(0o1000))|0o700))
 	}
+}
+
+// memory is a directory in memory, where there is one.
+func memory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "sbx-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
 }

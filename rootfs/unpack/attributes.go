@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -85,21 +84,24 @@ const (
 
 // xattrs are the attributes that a file keeps.
 func (u *unpacker) xattrs(records map[string]string, name string) map[string]string {
-	var kept map[string]string
-	dropped, names, data := false, 0, 0
-	for _, key := range slices.Sorted(maps.Keys(records)) {
-		attr, is := strings.CutPrefix(key, xattrRecord)
-		if !is {
-			continue
+	var attrs []string
+	for key := range records {
+		if attr, is := strings.CutPrefix(key, xattrRecord); is {
+			attrs = append(attrs, attr)
 		}
-		value := records[key]
+	}
+	if len(attrs) == 0 {
+		return nil
+	}
+	slices.Sort(attrs) // which of them are beyond the bounds is not left to chance
+	kept := make(map[string]string)
+	dropped, names, data := false, 0, 0
+	for _, attr := range attrs {
+		value := records[xattrRecord+attr]
 		names, data = names+len(attr)+1, data+len(value)
 		if !rootfs.HarmlessXattr(attr) || len(attr) > maxName || names > maxXattrNames || data > maxXattrData {
 			dropped = true
 			continue
-		}
-		if kept == nil {
-			kept = make(map[string]string)
 		}
 		kept[attr] = value
 	}

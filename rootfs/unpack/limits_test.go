@@ -209,7 +209,7 @@ func TestFullDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			base := t.TempDir()
 			if err := unix.Mount("none", base, "tmpfs", 0, "size=1m,nr_inodes=300"); err != nil {
-				t.Skipf("mount a tmpfs: %v", err)
+				t.Skipf("cannot: mount a tmpfs: %v", err)
 			}
 			t.Cleanup(func() { _ = unix.Unmount(base, unix.MNT_DETACH) })
 			w := newWorldIn(t, base)

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(inNamespace) != "" {
 		_, _ = io.Copy(io.Discard, os.Stdin) // until the maps are written
 	}
-	if os.Geteuid() == 0 || fuzzing() {
+	if os.Geteuid() == 0 || asked("test.fuzz") || asked("test.fuzzworker") || asked("test.list") {
 		os.Exit(m.Run())
 	}
 	status := 0
@@ -40,11 +40,11 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// fuzzing reports whether go test drives this process as a fuzzer, which talks
-// to it through pipes.
-func fuzzing() bool {
-	f, w := flag.Lookup("test.fuzz"), flag.Lookup("test.fuzzworker")
-	return f != nil && f.Value.String() != "" || w != nil && w.Value.String() == "true"
+// asked reports whether a flag of go test is set. The fuzzer talks to this process
+// through pipes, and a list is to be printed once: neither runs in a namespace.
+func asked(name string) bool {
+	f := flag.Lookup(name)
+	return f != nil && f.Value.String() != "" && f.Value.String() != "false"
 }
 
 // single reports whether the tests run with one id only.

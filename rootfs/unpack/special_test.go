@@ -75,7 +75,7 @@ func TestSetID(t *testing.T) {
 // Ids are shifted; those beyond the range become nobody's, or the last one's.
 func TestOwners(t *testing.T) {
 	if single() {
-		t.Skip("one id only")
+		t.Skip("cannot: one id only")
 	}
 	w := newWorld(t)
 	w.opt.UIDOffset, w.opt.GIDOffset, w.opt.UIDCount, w.opt.GIDCount = 1, 2, 65535, 1000
@@ -130,7 +130,7 @@ func TestOptionsWithoutIDs(t *testing.T) {
 func TestXattrs(t *testing.T) {
 	w := newWorld(t)
 	if err := unix.Setxattr(w.base, "user.test", nil, 0); err != nil {
-		t.Skip("no user attributes in the temporary directory")
+		t.Skip("cannot: no user attributes in the temporary directory")
 	}
 	must(t, unix.Removexattr(w.base, "user.test"))
 	w.before = w.canary()

@@ -41,15 +41,17 @@ make_tree() {
 		broken "cannot download Debian $guest: does ${mirror:-the mirror} have $(suite "$guest")? SBX_VM_MIRROR names another"
 }
 
-# bootstrap MIRROR GUEST TARGET ARGUMENT…
+# bootstrap MIRROR GUEST TARGET ARGUMENT… What mmdebstrap mounts and starts as root is in namespaces that end with it,
+# also when it is killed for being late.
 bootstrap() {
-	local guest=$2 target=$3
+	local guest=$2 target=$3 apart=()
+	((EUID != 0)) || apart=(unshare --mount --pid --mount-proc --fork --kill-child)
 	# shellcheck disable=SC2206 # no mirror is no argument
 	local where=($1)
 	shift 3
 	[[ $guest != 11 ]] || set -- --setup-hook="$merged_usr" "$@"
 	rm -rf --one-file-system "$target"
-	env -u TMPDIR INITRD=No nice timeout --foreground -k 30 900 mmdebstrap --quiet --variant=minbase \
+	env -u TMPDIR INITRD=No nice timeout --foreground -k 30 1800 ${apart[@]+"${apart[@]}"} mmdebstrap --quiet --variant=minbase \
 		--aptopt='Acquire::Check-Valid-Until "false"' \
 		--aptopt='Acquire::Languages "none"' \
 		--aptopt='Acquire::Retries "3"' \

@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Boots a guest once and saves its state when its user manager is up; later jobs resume from there.
 
-# Emulated boots take 15-30 s alone; several may share two cores.
-readonly boot_limit=300
+# Emulated boots take 15-30 s alone, and ten times as long on a machine that is that busy.
+readonly boot_limit=600
 
 # drop_snapshot removes the saved state, so that need_snapshot boots the guest anew. Another job that was about to
 # resume it does not come up, and is given a second try.

@@ -2,6 +2,8 @@ package rootfs
 
 import (
 	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"strings"
@@ -12,11 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Anyone may make subvolumes of btrfs in his directories, and make them
-// read-only: neither rm nor os.RemoveAll gets them away.
-func TestRemoveTreeThawsSubvolumes(t *testing.T) {
-	if os.Getenv("SBX_ROOTFS_BTRFS") != "" {
-		removeSubvolumes(t, os.Getenv("SBX_ROOTFS_BTRFS"))
+// TestOnBtrfs makes a btrfs and runs what needs one in it, in a mount namespace
+// of its own, so that nothing can be left mounted.
+func TestOnBtrfs(t *testing.T) {
+	if mnt := os.Getenv("SBX_ROOTFS_BTRFS"); mnt != "" {
+		t.Run("subvolumes", func(t *testing.T) { removeSubvolumes(t, mnt) })
+		t.Run("reflink", func(t *testing.T) { reflinkRandomTrees(t, mnt) })
 		return
 	}
 	if os.Geteuid() != 0 {
@@ -25,12 +28,11 @@ func TestRemoveTreeThawsSubvolumes(t *testing.T) {
 	dir := t.TempDir()
 	must(t, os.Mkdir(dir+"/mnt", 0o755))
 	must(t, os.WriteFile(dir+"/image", nil, 0o600))
-	must(t, os.Truncate(dir+"/image", 256<<20))
+	must(t, os.Truncate(dir+"/image", 512<<20))
 	if out, err := exec.Command(tool(t, "mkfs.btrfs"), "-q", dir+"/image").CombinedOutput(); err != nil {
 		t.Fatalf("mkfs.btrfs: %v: %s", err, out)
 	}
-	// In a mount namespace of its own nothing can be left mounted.
-	cmd := exec.Command("/bin/sh", "-c", `mount -t btrfs -o loop "$1/image" "$1/mnt" || exit 77; exec "$2" -test.run='^TestRemoveTreeThawsSubvolumes$'`, "sh", dir, os.Args[0])
+	cmd := exec.Command("/bin/sh", "-c", `mount -t btrfs -o loop "$1/image" "$1/mnt" || exit 77; exec "$2" -test.run='^TestOnBtrfs$'`, "sh", dir, os.Args[0])
 	cmd.Env = append(os.Environ(), "SBX_ROOTFS_BTRFS="+dir+"/mnt")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
@@ -42,6 +44,33 @@ func TestRemoveTreeThawsSubvolumes(t *testing.T) {
 	}
 }
 
+// D14: what is shared by reflink is shared until one side writes, and no longer.
+func reflinkRandomTrees(t *testing.T, mnt string) {
+	for seed := range uint64(4) {
+		g := grower{t: t, random: rand.New(rand.NewPCG(seed, 2))}
+		src, dst := fmt.Sprintf("%s/src%d", mnt, seed), fmt.Sprintf("%s/dst%d", mnt, seed)
+		must(t, os.Mkdir(src, 0o755))
+		must(t, os.Mkdir(dst, 0o755))
+		g.grow(src, 0)
+		g.seal()
+		_, err := tryCopy(t, src, dst, CopyOptions{Method: CopyReflink, KeepSetID: true})
+		must(t, err)
+		want := pictureOf(t, src)
+		if !equalPictures(want, pictureOf(t, dst)) {
+			t.Errorf("seed %d: the copy differs", seed)
+		}
+		g.scribble()
+		if len(g.files) > 0 && equalPictures(want, pictureOf(t, src)) {
+			t.Errorf("seed %d: nothing was written", seed)
+		}
+		if !equalPictures(want, pictureOf(t, dst)) {
+			t.Errorf("seed %d: the copy changed with the original", seed)
+		}
+	}
+}
+
+// Anyone may make subvolumes of btrfs in his directories, and make them
+// read-only: neither rm nor os.RemoveAll gets them away.
 func removeSubvolumes(t *testing.T, mnt string) {
 	parent := openParentIn(t, mnt)
 	must(t, os.MkdirAll(mnt+"/tree/a", 0o755))
