@@ -375,3 +375,34 @@ func removeImported(t *testing.T, box sbxtest.Sandbox) {
 	}
 	sbxtest.RemoveAll(t, images)
 }
+
+// Before Linux 5.12 the attributes of the new root are set by remounting it.
+func TestImportWithoutMountSetattr(t *testing.T) {
+	sbxtest.Need(t, sbxtest.Program("strace"), sbxtest.UserNamespaces())
+	box := sbxtest.NewStore(t)
+	source := filepath.Join(t.TempDir(), "source.tar")
+	if err := os.WriteFile(source, tarFile(t, reg("usr/a", "a")), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"image", "import", source, "a"}
+	if os.Geteuid() != 0 {
+		args = append(args, "--userns", "single") // strace follows no setuid helper
+	}
+	trace := filepath.Join(t.TempDir(), "trace")
+	box.Prefix = strace(box, "-o", trace, "-e", "trace=mount,mount_setattr", "-e", "inject=mount_setattr:error=ENOSYS")
+	box.MustRun(t, args...)
+	for _, want := range []string{"MS_NOSUID", "MS_NODEV", "MS_NOEXEC"} {
+		found := false
+		for line := range strings.Lines(readFile(t, trace)) {
+			found = found || strings.Contains(line, "MS_REMOUNT") && strings.Contains(line, want) && strings.HasSuffix(line, "= 0\n")
+		}
+		if !found {
+			t.Errorf("no remount with %s:\n%s", want, readFile(t, trace))
+		}
+	}
+	box.Prefix = strace(box, "-o", trace, "-e", "trace=mount_setattr", "-e", "inject=mount_setattr:error=ENOSYS")
+	args[2] = filepath.Dir(probeDir(t)) // a directory as the source is a mount too
+	if result := box.Run(t, args...); result.Exit != 0 {
+		t.Errorf("%v", result)
+	}
+}
