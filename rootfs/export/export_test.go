@@ -134,6 +134,9 @@ func TestDigests(t *testing.T) {
 		if hdr.Uid != 0 || hdr.Mode != 0o644 && hdr.Typeflag == tar.TypeReg || !hdr.ModTime.Equal(time.Unix(0, 0)) || hdr.Uname != "" {
 			t.Errorf("entry %+v tells of this host", hdr)
 		}
+		if hdr.Typeflag == tar.TypeDir {
+			continue
+		}
 		files[hdr.Name], err = io.ReadAll(in)
 		must(t, err)
 	}
