@@ -92,9 +92,10 @@ func (m *marks) within(d dirFD, root uint64) error {
 
 // own reports whether an entry is of this layer.
 func (m *marks) own(dir uint64, name string, ino uint64) bool {
+	_, within := m.made[dir]
 	_, made := m.made[ino]
 	_, named := m.names[dirEntry{dir, maphash.String(m.seed, name)}]
-	return made || named
+	return within || made || named
 }
 
 // anew makes something under a name that may be taken.
