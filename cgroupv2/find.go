@@ -65,7 +65,7 @@ func find(ctx context.Context, k kernel, need []string) (*Parent, error) {
 	})
 	for _, rung := range rungs {
 		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("find a cgroup for limits: %w", err)
+			return nil, fmt.Errorf("find a cgroup for limits: %w", late(err))
 		}
 		parent, err := rung.try(ctx)
 		if err == nil {
@@ -76,6 +76,23 @@ func find(ctx context.Context, k kernel, need []string) (*Parent, error) {
 	}
 	return nil, &NotDelegated{Host: h, Tried: f.tried}
 }
+
+// late puts into words what a place is waited for: the answer of a service manager, and
+// the lock of another run.
+func late(err error) error {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &tooSlow{err}
+}
+
+type tooSlow struct{ err error }
+
+func (e *tooSlow) Error() string {
+	return "the service manager did not answer in time; this host may be very busy"
+}
+
+func (e *tooSlow) Unwrap() error { return e.err }
 
 type step struct {
 	name Rung

@@ -17,7 +17,8 @@ const removedPrefix = ".removed-"
 
 // ImageInUseError says who needs the image that was to be removed.
 type ImageInUseError struct {
-	Key string
+	// Image is how the caller called it.
+	Image string
 	// Running is true while a run, or a command, holds the image.
 	Running bool
 	// Sandboxes are the ids of sandboxes made of it, Kept those of them that
@@ -27,7 +28,7 @@ type ImageInUseError struct {
 	PIDs []int
 }
 
-// Error gives the text "remove image KEY: who uses it".
+// Error gives the text "remove image NAME: it is in use by WHO".
 func (e *ImageInUseError) Error() string {
 	var who []string
 	if len(e.Kept) > 0 {
@@ -42,7 +43,7 @@ func (e *ImageInUseError) Error() string {
 	if len(who) == 0 {
 		who = []string{"a run that is not of this pid namespace"}
 	}
-	return fmt.Sprintf("remove image %s: it is in use by %s", e.Key, strings.Join(who, ", "))
+	return fmt.Sprintf("remove image %s: it is in use by %s", shown(e.Image), strings.Join(who, ", "))
 }
 
 // Unwrap makes errors.Is(err, unix.EBUSY) work.
@@ -105,6 +106,10 @@ func (s *Store) RemoveImage(ref string, force ForceMode) (Removed, error) {
 		r.Digest, r.Bytes = info.Digest, info.Bytes
 	}
 	if r.Left, err = s.removeImage(dir, key, force); err != nil {
+		var use *ImageInUseError
+		if errors.As(err, &use) {
+			use.Image = ref
+		}
 		return Removed{Left: r.Left}, err
 	}
 	return r, changeNames(dir, func(map[string]string) {}) // drops those of what is gone
@@ -225,7 +230,7 @@ func (s *Store) usersOf(shelf, key string, lock *os.File, running bool) (*ImageI
 	if err != nil {
 		return nil, err
 	}
-	use := &ImageInUseError{Key: key, Running: running}
+	use := &ImageInUseError{Image: key, Running: running}
 	for _, st := range states {
 		switch {
 		case st.Shelf != shelf || st.Key != key:

@@ -22,13 +22,21 @@ type mapHelper struct {
 	process *os.Process
 	stderr  int // our end of the pipe, -1 without one
 	timer   *time.Timer
+	limit   time.Duration
 	late    atomic.Bool
 	err     error
 }
 
+// lateError is [context.DeadlineExceeded] in words.
+type lateError struct{ limit time.Duration }
+
+func (e *lateError) Error() string { return fmt.Sprintf("it did not end within %v", e.limit) }
+
+func (e *lateError) Unwrap() error { return context.DeadlineExceeded }
+
 // startMapHelper starts the program and does not wait.
 func startMapHelper(timeout time.Duration, path string, args ...string) *mapHelper {
-	h := &mapHelper{path: path, stderr: -1}
+	h := &mapHelper{path: path, stderr: -1, limit: timeout}
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 	if err != nil {
 		h.err = fmt.Errorf("open /dev/null: %w", err)
@@ -88,7 +96,7 @@ func (h *mapHelper) end() error {
 	case state.Success():
 		return nil
 	case h.late.Load():
-		return context.DeadlineExceeded
+		return &lateError{h.limit}
 	default:
 		return &exec.ExitError{ProcessState: state}
 	}

@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	// mapTimeout bounds newuidmap and newgidmap; they may ask a directory service.
-	mapTimeout = 10 * time.Second
+	// mapTimeout bounds newuidmap and newgidmap. They may ask a directory service, and
+	// on a machine with far more to do than it can, some seconds pass by themselves.
+	mapTimeout = 30 * time.Second
 	// maxHelperOutput bounds each stream of a helper that is kept: getsubids prints
 	// some 40 bytes a range.
 	maxHelperOutput = 64 << 10

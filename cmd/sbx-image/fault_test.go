@@ -309,6 +309,20 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
+// An image that does not fit is not begun.
+func TestNoRoom(t *testing.T) {
+	f := newFake(t, httptest.NewServer)
+	digest, _ := pushed(t, f)
+	a := newAttempt(t, f, "tool")
+	a.task.Request.Limits.MinFree = 1 << 60
+	f.misbehave(nil)
+	_, err := a.fetch(t)
+	if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), "--limit min-free") {
+		t.Errorf("error %v", err)
+	}
+	atMost(t, f.asked("/blobs/"+digest), 0)
+}
+
 // What an error says when nothing answers, in words without the library's own.
 func TestExplainNetwork(t *testing.T) {
 	address := &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 443}

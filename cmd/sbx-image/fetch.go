@@ -11,6 +11,7 @@ import (
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/pull"
 )
@@ -92,6 +93,9 @@ func (c *client) config(ctx context.Context, pool *os.File, l *layout, m *v1.Man
 // layers fetches them, and returns the bytes that were there before.
 func (c *client) layers(ctx context.Context, pool *os.File, l *layout, m *v1.Manifest, report *reporter) (int64, error) {
 	layers := distinct(m.Layers)
+	if err := room(pool, layers, c.task.Request.Limits.MinFree); err != nil {
+		return 0, err
+	}
 	report.begin(sizeOf(layers), len(layers))
 	defer report.end()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -117,6 +121,25 @@ func (c *client) layers(ctx context.Context, pool *os.File, l *layout, m *v1.Man
 	}
 	all.Wait()
 	return resumed.Load(), context.Cause(ctx)
+}
+
+// room looks whether the disk has room for what is still to come: better now than when it is full.
+func room(pool *os.File, layers []v1.Descriptor, minFree int64) error {
+	need := minFree
+	for _, d := range layers {
+		var st unix.Stat_t
+		_ = unix.Fstatat(int(pool.Fd()), blobName(d), &st, unix.AT_SYMLINK_NOFOLLOW) // what is not there has no size
+		need += max(0, d.Size-st.Size)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Fstatfs(int(pool.Fd()), &fs); err != nil {
+		return fmt.Errorf("look at the disk of the store: %w", err)
+	}
+	if free := int64(fs.Bavail) * fs.Bsize; free < need {
+		return &pull.Failure{Kind: pull.Local, Errno: unix.ENOSPC, Text: fmt.Sprintf(
+			"the image's layers need %d MB, with what is to stay free (--limit min-free), and the disk of the store has %d MB: %v", need/1e6, free/1e6, unix.ENOSPC)}
+	}
+	return nil
 }
 
 // distinct leaves out what comes a second time.

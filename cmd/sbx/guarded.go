@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/sbx-run/sbx/internal/plan"
@@ -31,7 +32,7 @@ func guardedFile(p *plan.Plan, tail string) string {
 	for _, ph := range p.Placeholders {
 		guarded = longer(guarded, ph.Target, name)
 	}
-	if guarded == "" || !inWritable(p, guarded) {
+	if guarded == "" || slices.Contains(p.Shown, guarded) || !inWritable(p, guarded) {
 		return ""
 	}
 	next := "write it outside"

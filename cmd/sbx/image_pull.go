@@ -92,7 +92,7 @@ func (p *puller) prepare() error {
 	return err
 }
 
-// limits takes out of --limit what is for the download; the rest is for the import, and the number of layers for both.
+// limits takes out of --limit what is for the download; the rest is for the import, and some is for both.
 func (p *puller) limits() (map[string]int64, error) {
 	var rest []string
 	for _, text := range p.command.Limit {
@@ -109,6 +109,9 @@ func (p *puller) limits() (map[string]int64, error) {
 	limits, err := parseLimits(rest)
 	if layers := limits["layers"]; layers > 0 {
 		p.request.Limits.Layers = int(layers)
+	}
+	if free := limits["min-free"]; free > 0 {
+		p.request.Limits.MinFree = free
 	}
 	return limits, err
 }

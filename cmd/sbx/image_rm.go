@@ -38,7 +38,7 @@ func (c *imageRmCommand) Run(s streams) error {
 	for _, ref := range c.Image {
 		removed, err := k.held.Store.RemoveImage(ref, force)
 		if err != nil {
-			err = explainRemoval(ref, err)
+			err = explainRemoval(err)
 		} else {
 			err = errors.Join(printRemoved(s, removed), launch.EmptyLeft(k.held.Store, k.facts.IdentityFor, removed.Left))
 		}
@@ -64,14 +64,14 @@ func printRemoved(s streams, r rootfs.Removed) error {
 	return nil
 }
 
-// explainRemoval names the image as the user did, and the next step.
-func explainRemoval(ref string, err error) error {
+// explainRemoval adds the next step.
+func explainRemoval(err error) error {
 	var use *rootfs.ImageInUseError
 	switch {
 	case errors.As(err, &use) && len(use.Kept) > 0 && !use.Running:
-		return fmt.Errorf("%w (%s); remove that with sbx rm, or use --force", err, ref)
+		return fmt.Errorf("%w; remove that with sbx rm, or use --force", err)
 	case errors.As(err, &use):
-		return fmt.Errorf("%w (%s); end it first, or use --force", err, ref)
+		return fmt.Errorf("%w; end it first, or use --force", err)
 	case errors.Is(err, unix.ENOENT):
 		return fmt.Errorf("%w; sbx image ls lists them", err)
 	}

@@ -64,13 +64,16 @@ var mayBeUnknown = []string{"H9/landlock", "C10/mount-paths", "A1/userns-limit",
 func TestPromises(t *testing.T) {
 	sbxtest.Need(t, sbxtest.SubordinateRange())
 	box := sbxtest.New(t)
-	images := map[string]string{"base": "base", "host": "host", "scratch": "scratch", "dir": rootTree(t)}
+	images := map[string]string{"base": "base", "host": "host", "scratch": "scratch", "dir": rootTree(t), "imported": importTree(t, box)}
 	for name, image := range images {
 		for _, id := range identities() {
 			t.Run(name+"/"+id.name, func(t *testing.T) {
 				facts := sbxtest.HostFacts(t)
 				id.facts(&facts)
 				facts.HostImage = name == "host"
+				if name == "imported" && id.name == "single" {
+					image += "-single" // files of other ids are of no use there
+				}
 				flags := append([]string{"--image", image}, id.flags...)
 				checkFindings(t, box.Report(t, facts, flags...), id.weaker)
 			})
@@ -129,6 +132,18 @@ func checkFindings(t *testing.T, findings []probe.Finding, weaker []string) {
 			t.Errorf("%v\n\tpromised: %s", f, f.Promise)
 		}
 	}
+}
+
+// importTree makes two images of such a tree, with subordinate ids and, behind
+// "-single", without.
+func importTree(t *testing.T, box sbxtest.Sandbox) string {
+	t.Helper()
+	dir := rootTree(t)
+	const name = "promises.example.com/tree:1"
+	box.MustRun(t, "image", "import", "-q", dir, name)
+	box.MustRun(t, "image", "import", "-q", "--userns=single", dir, name+"-single")
+	t.Cleanup(func() { box.MustRun(t, "image", "rm", name, name+"-single") })
+	return name
 }
 
 // rootTree makes the smallest root that a user could bring: a few directories

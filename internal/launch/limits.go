@@ -14,7 +14,7 @@ import (
 
 // groupTime bounds each step with the host's cgroups: a service manager that
 // does not answer must not keep a run waiting for ever.
-const groupTime = 10 * time.Second
+const groupTime = 25 * time.Second
 
 // sampleTime is the time between looks at usage, for kernels that keep no peak.
 const sampleTime = 250 * time.Millisecond

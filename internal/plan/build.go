@@ -51,6 +51,8 @@ func Build(s Spec, f Facts) (*Plan, error) {
 		p.Warnings = append(p.Warnings, sh.Notes...)
 		if sh.Write {
 			p.Writable = append(p.Writable, sh.Resolved)
+		} else {
+			p.Shown = append(p.Shown, sh.Target)
 		}
 	}
 	if p.Cgroup, err = cgroup(s, f); err != nil {

@@ -26,6 +26,8 @@ type Plan struct {
 	Mounts []mounts.Mount `json:"mounts"`
 	// Writable are the host's directories shared read-write; the store remembers them.
 	Writable []string `json:"writable,omitempty"`
+	// Shown are the places inside of what --ro shares.
+	Shown []string `json:"shown,omitempty"`
 	// Placeholders are made in --rw trees and taken away afterwards.
 	Placeholders []mounts.Placeholder `json:"placeholders,omitempty"`
 

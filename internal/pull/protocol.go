@@ -42,10 +42,12 @@ type Limits struct {
 	Bytes int64 `json:"bytes"`
 	// Layers is their number.
 	Layers int `json:"layers"`
+	// MinFree is what must stay free on the disk of the store, in bytes.
+	MinFree int64 `json:"min_free"`
 }
 
-// DefaultLimits are those of a pull without flags.
-func DefaultLimits() Limits { return Limits{Bytes: 32 << 30, Layers: 128} }
+// DefaultLimits are those of a pull without flags. Those that an import has too are the same as there.
+func DefaultLimits() Limits { return Limits{Bytes: 32 << 30, Layers: 128, MinFree: 256 << 20} }
 
 // Request is what sbx asks of the helper.
 type Request struct {

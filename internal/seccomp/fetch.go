@@ -10,7 +10,7 @@ var fetchable = []group{
 		name:   "names",
 		reason: "Certificates and the files of name resolution; the download, by descriptor.",
 		calls: []call{
-			sysOpenat, sysNewfstatat, sysFstat, sysStatx, sysGetdents64, sysReadlinkat, sysMkdirat, sysUnlinkat, sysLinkat,
+			sysOpenat, sysNewfstatat, sysFstat, sysStatx, sysFstatfs, sysGetdents64, sysReadlinkat, sysMkdirat, sysUnlinkat, sysLinkat,
 		},
 		answer: answer{verdict: allow},
 	},

@@ -36,8 +36,8 @@ func (a *ahead) fill(in io.Reader) {
 			return
 		}
 		n, err := io.ReadFull(in, buf)
-		if err == io.ErrUnexpectedEOF { //nolint:errorlint // a short last chunk; a cut-off stream comes as another error
-			err = io.EOF
+		if err == io.ErrUnexpectedEOF {
+			err = io.EOF // a short last chunk; a stream that was cut off comes as another error
 		}
 		select {
 		case a.full <- buf[:n]:

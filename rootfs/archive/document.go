@@ -70,7 +70,7 @@ func parseDocument(what string, data []byte, announced string) (*document, docum
 	if err := json.Unmarshal(data, &d); err != nil {
 		return nil, unsaid, notJSON(what, err)
 	}
-	kind := unsaid
+	var kind documentKind
 	switch index, manifest := d.Manifests != nil, d.Layers != nil || d.Config != nil; {
 	case index && manifest:
 		return nil, unsaid, fault(unix.EINVAL, "%s has manifests and also layers or a config, so that it could be read in two ways", what)

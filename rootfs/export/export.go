@@ -135,6 +135,13 @@ func (w *writer) archive(out io.Writer) (pack.Stats, error) {
 		return pack.Stats{}, err
 	}
 	w.tar = tar.NewWriter(out)
+	// Without them skopeo, as an ordinary user, makes them and fails to give them
+	// to root.
+	for _, dir := range []string{"blobs/", "blobs/sha256/"} {
+		if err := w.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755}); err != nil {
+			return pack.Stats{}, err
+		}
+	}
 	if err := w.header(layer.path(), layer.size); err != nil {
 		return pack.Stats{}, err
 	}

@@ -131,8 +131,11 @@ func TestDigests(t *testing.T) {
 			break
 		}
 		must(t, err)
-		if hdr.Uid != 0 || hdr.Mode != 0o644 || !hdr.ModTime.Equal(time.Unix(0, 0)) || hdr.Uname != "" {
+		if hdr.Uid != 0 || hdr.Mode != 0o644 && hdr.Typeflag == tar.TypeReg || !hdr.ModTime.Equal(time.Unix(0, 0)) || hdr.Uname != "" {
 			t.Errorf("entry %+v tells of this host", hdr)
+		}
+		if hdr.Typeflag == tar.TypeDir {
+			continue
 		}
 		files[hdr.Name], err = io.ReadAll(in)
 		must(t, err)

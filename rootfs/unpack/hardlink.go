@@ -1,6 +1,8 @@
 package unpack
 
 import (
+	"errors"
+
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/quote"
@@ -26,7 +28,11 @@ func (u *unpacker) hardlink(p place, linkname string) error {
 	}
 	defer unix.Close(from)
 	var st unix.Stat_t
-	if err := unix.Fstatat(from, base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+	err = unix.Fstatat(from, base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) {
+		err = refuse(unix.ENOENT, "no such file came before it")
+	}
+	if err != nil {
 		return &targetError{linkname, err}
 	}
 	parent, err := u.parent(p.dir, p.when)
@@ -76,6 +82,6 @@ type targetError struct {
 }
 
 func (e *targetError) Error() string {
-	return "hard link to " + quote.Quote(e.target) + ": " + e.err.Error()
+	return "hard link to " + quote.Quote(cut(e.target)) + ": " + e.err.Error()
 }
 func (e *targetError) Unwrap() error { return e.err }

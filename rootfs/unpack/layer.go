@@ -152,10 +152,7 @@ func (u *unpacker) apply(ctx context.Context) error {
 
 // wrapEntry names the entry, as the archive has it.
 func wrapEntry(name string, err error) error {
-	if len(name) > maxPath {
-		name = name[:maxExample] + "…"
-	}
-	return fmt.Errorf("unpack %s: %w", quote.Quote(name), err)
+	return fmt.Errorf("unpack %s: %w", quote.Quote(cut(name)), err)
 }
 
 // onlyReader hides WriteTo and the like.

@@ -239,9 +239,14 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 	}
 	w := newWorld(t)
 	before := count()
+	var changing []item
+	for i := range 200 {
+		name := fmt.Sprintf("c%d", i%3)
+		changing = append(changing, file(name, ""), dir(name), link(name, "/"), dir(name+"/"+name), file(name+"/.wh.x", ""))
+	}
 	good := append(manyFiles(100, 10), file("d/f", ""), link("l", "d"), hard("l/h", "f1"), file("l/.wh.f", ""))
 	for _, layer := range [][]byte{
-		archive(t, good...), archive(t, append(good, file("../x", ""))...), archive(t, append(good, hard("x", "y"))...),
+		archive(t, good...), archive(t, changing...), archive(t, changing...), archive(t, append(good, file("../x", ""))...), archive(t, append(good, hard("x", "y"))...),
 		archive(t, good...)[:40_000], archive(t, append(good, file("f1/x", ""))...),
 		{1, 2, 3},
 	} {

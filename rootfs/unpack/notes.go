@@ -2,6 +2,7 @@ package unpack
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/sbx-run/sbx/internal/quote"
 )
@@ -36,8 +37,16 @@ func (n Note) String() string {
 // Notes has one note of each kind.
 type Notes []Note
 
-// maxExample bounds the bytes of a name that is kept as an example.
+// maxExample bounds the bytes of a name in a message or a note.
 const maxExample = 200
+
+// cut shortens a name for a message.
+func cut(name string) string {
+	if len(name) > maxExample {
+		return strings.ToValidUTF8(name[:maxExample], "") + "…"
+	}
+	return name
+}
 
 // Add counts one more of a kind.
 func (s *Notes) Add(kind, name string) {
@@ -47,8 +56,5 @@ func (s *Notes) Add(kind, name string) {
 			return
 		}
 	}
-	if len(name) > maxExample {
-		name = name[:maxExample] + "…"
-	}
-	*s = append(*s, Note{Kind: kind, Count: 1, First: name})
+	*s = append(*s, Note{Kind: kind, Count: 1, First: cut(name)})
 }

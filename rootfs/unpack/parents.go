@@ -114,7 +114,7 @@ func (u *unpacker) directory(p place, a attributes) error {
 	if err != nil {
 		return err
 	}
-	return u.adopt("", fd, a, false)
+	return u.adopt(dirFD{fd: fd}, a, kept)
 }
 
 // makeDirectory makes p when it is no directory yet; what else is there is
@@ -124,7 +124,7 @@ func (u *unpacker) makeDirectory(p place, a attributes, replace bool) error {
 	if err != nil {
 		return err
 	}
-	made := true
+	how := made
 	err = unix.Mkdirat(parent.fd, p.base, 0o700)
 	if errors.Is(err, unix.EEXIST) {
 		var st unix.Stat_t
@@ -133,12 +133,15 @@ func (u *unpacker) makeDirectory(p place, a attributes, replace bool) error {
 		}
 		switch {
 		case st.Mode&unix.S_IFMT == unix.S_IFDIR:
-			made, err = false, nil
+			how, err = kept, nil
 		case !replace && st.Mode&unix.S_IFMT == unix.S_IFLNK:
 			return refuse(unix.ENOENT, "a link above it leads to nothing")
 		case !replace:
 			return refuse(unix.ENOTDIR, "what should be a directory above it is none")
 		default:
+			if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+				how = linkGone
+			}
 			err = u.anew(parent, p.base, func() error { return unix.Mkdirat(parent.fd, p.base, 0o700) })
 		}
 	}
@@ -149,34 +152,50 @@ func (u *unpacker) makeDirectory(p place, a attributes, replace bool) error {
 	if err != nil {
 		return err
 	}
-	return u.adopt(p.name, fd, a, made)
+	return u.adopt(dirFD{fd: fd, name: p.name}, a, how)
 }
+
+// arrival is how a directory came to be.
+type arrival int
+
+const (
+	kept     arrival = iota // it was there
+	made                    // where nothing was
+	linkGone                // in the place of a link
+)
 
 // adopt gives an open directory its attributes and makes it the cached one. It
 // stays open to its owner, and its times are set, when nothing more is put into
 // it (flushDirs).
-func (u *unpacker) adopt(name string, fd int, a attributes, made bool) error {
+func (u *unpacker) adopt(d dirFD, a attributes, how arrival) error {
 	var st unix.Stat_t
-	err := unix.Fstat(fd, &st)
-	if err == nil && !made {
-		err = u.clearXattrs(fd)
+	err := unix.Fstat(d.fd, &st)
+	if err == nil && how == kept {
+		err = u.clearXattrs(d.fd)
 	}
 	if err == nil {
-		err = u.setOwner(fd, name, a, a.mode|0o700)
+		err = u.setOwner(d.fd, d.name, a, a.mode|0o700)
 	}
 	if err != nil {
-		unix.Close(fd)
+		unix.Close(d.fd)
 		return err
 	}
-	d := dirFD{fd, st.Ino, name}
+	d.ino = st.Ino
 	u.keep(d)
-	if err := u.roomForDirs(); err != nil {
+	if how == linkGone {
+		// The link may have been on the way to this very place.
+		err = u.holdTimes(d)
+	} else {
+		err = u.roomForDirs()
+	}
+	if err != nil {
 		return err
 	}
-	old := u.dirs[st.Ino]
-	u.dirs[st.Ino] = dirTimes{name, a.atime, a.mtime, a.mode, old.held, old.fd}
-	if made {
-		u.marks.fresh(st.Ino)
+	t := u.dirs[d.ino]
+	t.name, t.atime, t.mtime, t.mode = d.name, a.atime, a.mtime, a.mode
+	u.dirs[d.ino] = t
+	if how != kept {
+		u.marks.fresh(d.ino)
 	}
 	return u.marks.within(d, u.rootDir.ino)
 }
@@ -206,9 +225,9 @@ func (u *unpacker) keepTimes(name string, st *unix.Stat_t) error {
 	return nil
 }
 
-// holdTimes is keepTimes for a directory that may have no path any more, when a
-// link in it is removed that was on the way to it. There is one at a time:
-// whoever calls this has flushed the others.
+// holdTimes is keepTimes for a directory that may have lost its path, because a
+// link that was on the way to it is removed. Few are held at a time: all are
+// flushed before the next link goes (takeAway).
 func (u *unpacker) holdTimes(d dirFD) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(d.fd, &st); err != nil {

@@ -92,9 +92,10 @@ func (m *marks) within(d dirFD, root uint64) error {
 
 // own reports whether an entry is of this layer.
 func (m *marks) own(dir uint64, name string, ino uint64) bool {
+	_, within := m.made[dir]
 	_, made := m.made[ino]
 	_, named := m.names[dirEntry{dir, maphash.String(m.seed, name)}]
-	return made || named
+	return within || made || named
 }
 
 // anew makes something under a name that may be taken.
@@ -211,15 +212,21 @@ func (u *unpacker) removeLower(dir dirFD, name string, depth int) error {
 		return err
 	}
 	defer unix.Close(fd)
-	below := path.Join(dir.name, name)
-	if err := u.keepTimes(below, &st); err != nil {
-		return err
-	}
-	return u.clearLower(dirFD{fd, st.Ino, below}, depth+1)
+	return u.clearLower(dirFD{fd, st.Ino, path.Join(dir.name, name)}, depth+1)
 }
 
-// clearLower goes through an open directory.
+// clearLower goes through an open directory. Its times are set again at once:
+// links that lead to it may be among what is removed, and what was kept of other
+// directories is flushed on the way.
 func (u *unpacker) clearLower(dir dirFD, depth int) error {
+	want, known := u.dirs[dir.ino]
+	if !known {
+		var st unix.Stat_t
+		if err := unix.Fstat(dir.fd, &st); err != nil {
+			return err
+		}
+		want.atime, want.mtime = st.Atim, st.Mtim
+	}
 	fd, err := unix.Openat(dir.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -240,5 +247,9 @@ func (u *unpacker) clearLower(dir dirFD, depth int) error {
 			return err
 		}
 	}
-	return nil
+	if t, pending := u.dirs[dir.ino]; pending {
+		t.atime, t.mtime = want.atime, want.mtime
+		u.dirs[dir.ino] = t
+	}
+	return rootfs.SetTimes(fd, want.atime, want.mtime)
 }

@@ -64,6 +64,22 @@ func TestWhiteoutsSpareTheirLayer(t *testing.T) {
 	w.has(want...)
 }
 
+// D10: the same in directories that the layer has made itself.
+func TestWhiteoutsInNewDirectories(t *testing.T) {
+	for _, mark := range []string{"n/d/.wh.f", "n/d/.wh..wh..opq", "n/.wh.d", ".wh.n", "n/.wh..wh..opq", ".wh..wh..opq"} {
+		w := newWorld(t)
+		w.layers(
+			[]item{file("lower", "")},
+			[]item{dir("n/"), file("n/d/f", "1"), hard("n/d/g", "lower"), link("n/d/l", "f"), file(mark, ""), file("n/.wh.none", "")},
+		)
+		want := []string{"lower f", "n d", "n/d d", "n/d/f f 1", "n/d/g f", "n/d/l -> f"}
+		if mark == ".wh..wh..opq" {
+			want = want[1:]
+		}
+		w.has(want...)
+	}
+}
+
 // D10: an opaque mark empties its own directory of what lower layers made there.
 func TestOpaque(t *testing.T) {
 	lower := []item{
