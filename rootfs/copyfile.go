@@ -62,7 +62,7 @@ func (c *treeCopier) copyRegular(d *copyDir, name string, buf []byte) (err error
 		return errReplaced
 	}
 	dst := -1
-	mode := st.Mode & 0o777
+	mode := st.Mode&0o777 | 0o600 // an attribute can only be set on what can be written
 	linked, err := c.linkOr(d, name, &st, func() error {
 		const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 		dst, err = openat(d.dst, name, flags, mode)

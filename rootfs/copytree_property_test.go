@@ -27,7 +27,9 @@ func TestCopyTreeOfRandomTrees(t *testing.T) {
 			g := grower{t: t, random: rand.New(rand.NewPCG(seed, 1))}
 			g.grow(src, 0)
 			g.seal()
+			t.Cleanup(func() { _ = os.Chmod(src, 0o700) })
 			dst, stats := copyOf(t, src, CopyOptions{KeepSetID: true})
+			t.Cleanup(func() { _ = os.Chmod(dst, 0o700) })
 			want, got := pictureOf(t, src), pictureOf(t, dst)
 			for name, a := range want {
 				if b, ok := got[name]; !ok || a != b {

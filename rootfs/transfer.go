@@ -52,6 +52,7 @@ const transferBatch = 4096
 type Transfer struct {
 	ctx   context.Context
 	opt   TransferOptions
+	files [2]*os.File // what dst and proc are of
 	dst   int
 	proc  int // /proc/self/fd, -1 when there is none
 	data  dataCopier
@@ -66,7 +67,7 @@ type Transfer struct {
 // NewTransfer prepares for copies into the open directory dst. proc is an open
 // /proc/self/fd or nil.
 func NewTransfer(ctx context.Context, dst, proc *os.File, opt TransferOptions) *Transfer {
-	t := &Transfer{ctx: ctx, opt: opt, dst: int(dst.Fd()), proc: -1, links: make(map[inode]string), buf: newBuffer()}
+	t := &Transfer{ctx: ctx, opt: opt, files: [2]*os.File{dst, proc}, dst: int(dst.Fd()), proc: -1, links: make(map[inode]string), buf: newBuffer()}
 	if proc != nil {
 		t.proc = int(proc.Fd())
 	}
@@ -112,6 +113,8 @@ func (t *Transfer) Link(target, as string) error {
 // twice looks first whether everything has a place: without Replace nothing is
 // copied at all where one file could not be.
 func (t *Transfer) twice(work func() error) error {
+	defer runtime.KeepAlive(t.files[0]) // else a finalizer may close the descriptors under us
+	defer runtime.KeepAlive(t.files[1])
 	t.check = true
 	err := work()
 	t.check = false

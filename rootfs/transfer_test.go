@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -92,6 +93,22 @@ func TestTransferOut(t *testing.T) {
 			t.Errorf("file %+v, twin %+v, sparse %+v, deep %+v", file, twin, sparse, deep)
 		}
 	}
+}
+
+// Nobody but the Transfer has to hold on to what it was given.
+func TestTransferKeepsItsFiles(t *testing.T) {
+	dst := t.TempDir()
+	open := func(name string) *os.File {
+		f, err := os.Open(name)
+		must(t, err)
+		return f
+	}
+	tr := NewTransfer(context.Background(), open(dst), open("/proc/self/fd"), outOptions(dst))
+	for range 3 {
+		runtime.GC()
+		time.Sleep(10 * time.Millisecond) // finalizers have a goroutine of their own
+	}
+	must(t, tr.Directory(open(hostileSource(t)), "copy"))
 }
 
 // What stands in the way stops everything before it begins, and is written

@@ -59,7 +59,7 @@ func (s *script) items(canary string) ([]item, bool) {
 	var list []item
 	for len(s.data) > 0 && len(list) < 40 {
 		kind := s.next()
-		if kind%32 == 31 {
+		if kind%16 == 15 {
 			return list, true
 		}
 		name := s.path()

@@ -3,6 +3,7 @@ package unpack
 import (
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -147,6 +148,29 @@ func TestTimesOfDirectories(t *testing.T) {
 	}
 	if mode := w.stat("d").Mode & 0o7777; mode != 0o555 {
 		t.Errorf("mode %o", mode)
+	}
+}
+
+// Times of directories hold when the links change by which they were reached.
+func TestTimesWhileLinksChange(t *testing.T) {
+	for name, layers := range map[string][][]item{
+		"a link in the root replaces itself":  {{file("a/a", ""), file("a", ""), link("a", "/"), file("a/a", "")}},
+		"a link to the root":                  {{link("a", "/")}, {file("a/b", "")}},
+		"a directory replaces the way to it":  {{link("a", "/"), dir("a/a/a/a")}},
+		"a whiteout removes the way to it":    {{link("a", "/"), dir("d"), file("d/x", ""), file("y", "")}, {file("a/d/new", ""), file("a/.wh.y", ""), file("a/.wh..wh..opq", "")}},
+		"a file, a link and a file are white": {{dir("d"), file("d/1", ""), link("d/2", "."), file("d/3", "")}, {file("d/2/n", ""), file("d/.wh.1", ""), file("d/2/.wh..wh..opq", "")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.layers([]item{dir(".")})
+			w.layers(layers...)
+			for _, line := range append(w.list(), ". d") {
+				name, isDir := strings.CutSuffix(line, " d")
+				if st := w.stat(strings.Fields(line)[0]); isDir && st.Mtim != timespec(at) {
+					t.Errorf("%q is of %v", name, time.Unix(st.Mtim.Unix()))
+				}
+			}
+		})
 	}
 }
 
