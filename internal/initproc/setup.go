@@ -50,8 +50,9 @@ type process struct {
 // Setup is what the supervisor and pid 1 share from before the clone. Both have
 // all of its descriptors afterwards.
 type Setup struct {
-	control  int // pid 1's end of the socket
-	init     int // the program that pid 1 becomes, see package reaper
+	control  int   // pid 1's end of the socket
+	poller   []int // the Go runtime's descriptors
+	init     int   // the program that pid 1 becomes, see package reaper
 	gate     [2]int
 	report   forkexec.Report
 	dumpable uintptr // what the memory's attribute was
@@ -63,6 +64,9 @@ type Setup struct {
 func NewSetup(control int) (*Setup, error) {
 	s := &Setup{control: control}
 	var err error
+	if s.poller, err = vfork.Poller(); err != nil {
+		return nil, err
+	}
 	if s.init, err = reaper.Open(); err != nil {
 		return nil, err
 	}
@@ -99,10 +103,9 @@ func (s *Setup) Survive() {
 // is a copy of the supervisor's, of any moment. In it are what the caller left
 // open (CVE-2024-21626), which must not come further; the supervisor's end of the
 // socket, which would never close; and files with a flock(2) that would be held as
-// long as they are open here. The Go runtime's own are among them, see package
-// vfork: an [os.File] is none of the poller's here.
+// long as they are open here, and pipes whose other ends wait for theirs.
 func (s *Setup) closeOthers() error {
-	keep := append([]int{2, s.control, s.init, s.gate[0], s.gate[1]}, s.report.FDs()...)
+	keep := slices.Concat([]int{2, s.control, s.init, s.gate[0], s.gate[1]}, s.report.FDs(), s.poller)
 	slices.Sort(keep)
 	for i, fd := range keep {
 		last := uint(math.MaxUint32)
@@ -280,23 +283,19 @@ func (pl *Payload) Become(v *vfork.Process) error {
 	if err != nil {
 		return fmt.Errorf("make pid 1's signal descriptor: %w", err)
 	}
-	// Fixed places, the last of all: what stood there, in a copy of the
-	// supervisor's table, was the Go runtime's or anybody's.
-	fds := []int{
-		reaper.Control: pl.process.control, reaper.Children: children, reaper.Mounts: pl.process.mounts,
-		reaper.Mounts + 1: pl.process.init,
-	}
-	for i := reaper.Control; i < len(fds); i++ {
-		if fds[i], err = unix.FcntlInt(uintptr(fds[i]), unix.F_DUPFD_CLOEXEC, len(fds)); err != nil {
+	fds := []int{pl.process.init, pl.process.control, children, pl.process.mounts}
+	places := []int{-1, reaper.Control, reaper.Children, reaper.Mounts}
+	var moves []vfork.Move
+	for i := range fds {
+		// Out of the way of the places first.
+		if fds[i], err = unix.FcntlInt(uintptr(fds[i]), unix.F_DUPFD_CLOEXEC, reaper.Mounts+1); err != nil {
 			return fmt.Errorf("duplicate pid 1's descriptors: %w", err)
 		}
-	}
-	for i := reaper.Control; i <= reaper.Mounts; i++ {
-		if err := unix.Dup3(fds[i], i, 0); err != nil {
-			return fmt.Errorf("place pid 1's descriptors: %w", err)
+		if places[i] >= 0 {
+			moves = append(moves, vfork.Move{From: fds[i], To: places[i]})
 		}
 	}
-	if err := v.Exec(fds[reaper.Mounts+1], "", []string{plan.InitName}, nil, unix.AT_EMPTY_PATH); err != nil {
+	if err := v.Exec(fds[0], "", []string{plan.InitName}, nil, unix.AT_EMPTY_PATH, moves...); err != nil {
 		return fmt.Errorf("execute pid 1's program: %w", err)
 	}
 	return nil

@@ -113,13 +113,8 @@ func become(p *vfork.Process, control, program int) error {
 			return err
 		}
 	}
-	if err := unix.Dup3(fds[0], reaper.Control, 0); err != nil {
-		return err
-	}
-	if err := unix.Dup3(fds[1], reaper.Children, 0); err != nil {
-		return err
-	}
-	return p.Exec(fds[2], "", []string{"sbx-init"}, nil, unix.AT_EMPTY_PATH)
+	return p.Exec(fds[2], "", []string{"sbx-init"}, nil, unix.AT_EMPTY_PATH,
+		vfork.Move{From: fds[0], To: reaper.Control}, vfork.Move{From: fds[1], To: reaper.Children})
 }
 
 func (s *sandbox) send(op reaper.Op, value int) {

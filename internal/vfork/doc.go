@@ -35,9 +35,8 @@
 //     caller's process;
 //   - use what acts on all threads (syscall.AllThreadsSyscall, and syscall.Setuid
 //     and its like; those of golang.org/x/sys/unix act on one);
-//   - set or stop a timer: that may write to a descriptor of the runtime's (the
-//     eventfd that wakes its poller), which has been closed here, or is another
-//     file by now.
+//   - close the descriptors of the runtime's poller, see [Poller], before the
+//     execve, which does.
 //
 // What a process does to the memory it also does to the caller's: PR_SET_DUMPABLE,
 // the core dump filter. What belongs to the task, or to tables of which it has a

@@ -52,10 +52,15 @@ func Start(flags uintptr) (*Process, error) {
 	return p, nil
 }
 
+// Move is a descriptor that gets another number, without close-on-exec.
+type Move struct{ From, To int }
+
 // Exec replaces the process by the program behind fd, or at path where fd is
-// AT_FDCWD (execveat(2)), and returns in the caller's process. With an error
-// everything is as before: the goroutine is still in the new process.
-func (p *Process) Exec(fd int, path string, argv, env []string, flags int) error {
+// AT_FDCWD (execveat(2)), and returns in the caller's process. The moves come
+// last; they may overwrite the runtime's own descriptors, so after an error with
+// moves there is nothing left to do but [Process.Exit]. With an error the
+// goroutine is still in the new process.
+func (p *Process) Exec(fd int, path string, argv, env []string, flags int, moves ...Move) error {
 	name, err := unix.BytePtrFromString(path)
 	if err != nil {
 		return fmt.Errorf("execute %q: %w", path, err)
@@ -68,23 +73,35 @@ func (p *Process) Exec(fd int, path string, argv, env []string, flags int) error
 	if err != nil {
 		return err
 	}
-	err = p.giveBack(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(name)),
-		uintptr(unsafe.Pointer(&args[0])), uintptr(unsafe.Pointer(&envs[0])), uintptr(flags))
+	// From here on nothing allocates: the collector would ask the poller.
+	var errno unix.Errno
+	for _, m := range moves {
+		if _, _, errno = unix.RawSyscall(unix.SYS_DUP3, uintptr(m.From), uintptr(m.To), 0); errno != 0 {
+			break
+		}
+	}
+	if errno == 0 {
+		errno = p.giveBack(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(name)),
+			uintptr(unsafe.Pointer(&args[0])), uintptr(unsafe.Pointer(&envs[0])), uintptr(flags))
+	}
 	runtime.KeepAlive(name)
 	runtime.KeepAlive(args)
 	runtime.KeepAlive(envs)
-	return err
+	if errno != 0 {
+		return errno
+	}
+	return sigmask(&p.mask, nil)
 }
 
 // Exit ends the process and returns in the caller's, which has to reap it.
-func (p *Process) Exit(status int) { _ = p.giveBack(unix.SYS_EXIT_GROUP, uintptr(status), 0, 0, 0, 0) }
+func (p *Process) Exit(status int) {
+	p.giveBack(unix.SYS_EXIT_GROUP, uintptr(status), 0, 0, 0, 0)
+	_ = sigmask(&p.mask, nil)
+}
 
-func (p *Process) giveBack(call ...uintptr) error {
-	copy(p.borrowed.call[:], call)
-	if errno := leave(&p.borrowed); errno != 0 {
-		return unix.Errno(errno)
-	}
-	return sigmask(&p.mask, nil)
+func (p *Process) giveBack(trap, a1, a2, a3, a4, a5 uintptr) unix.Errno {
+	p.borrowed.call = [6]uintptr{trap, a1, a2, a3, a4, a5}
+	return unix.Errno(leave(&p.borrowed))
 }
 
 func pointers(list []string) ([]*byte, error) {

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -112,16 +113,14 @@ func TestExec(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer r.Close()
+	out := int(w.Fd())
 	p, err := start()
 	if err != nil {
 		t.Fatal(err)
 	}
 	missing := p.Exec(unix.AT_FDCWD, "/nonexistent", []string{"x"}, nil, 0)
 	inside := os.Getpid()
-	err = unix.Dup3(int(w.Fd()), 1, 0)
-	if err == nil {
-		err = p.Exec(unix.AT_FDCWD, "/bin/sh", []string{"sh", "-c", "echo $$ $A"}, []string{"A=b"}, 0)
-	}
+	err = p.Exec(unix.AT_FDCWD, "/bin/sh", []string{"sh", "-c", "echo $$ $A"}, []string{"A=b"}, 0, Move{From: out, To: 1})
 	if err != nil {
 		p.Exit(1)
 	}
@@ -129,10 +128,10 @@ func TestExec(t *testing.T) {
 		t.Fatalf("%v, in %d; a file that is not there: %v", err, inside, missing)
 	}
 	w.Close()
-	out := make([]byte, 64)
-	n, err := r.Read(out)
-	if err != nil || string(out[:n]) != "1 b\n" {
-		t.Errorf("%q, %v", out[:n], err)
+	text := make([]byte, 64)
+	n, err := r.Read(text)
+	if err != nil || string(text[:n]) != "1 b\n" {
+		t.Errorf("%q, %v", text[:n], err)
 	}
 	reap(t, p)
 }
@@ -216,6 +215,36 @@ func TestRuntimeAcross(t *testing.T) {
 	collecting.Wait()
 	if len(count) != 1 || count[1] != 400 {
 		t.Errorf("it ran as %v", count)
+	}
+}
+
+// The collector polls in the process that starts a cycle: it does so with all
+// descriptors closed but those of the poller.
+func TestCollectWithoutDescriptors(t *testing.T) {
+	need(t)
+	poller, err := Poller()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Poller()
+	if err != nil || len(poller) == 0 || len(again) != len(poller) {
+		t.Errorf("%v and then %v, %v", poller, again, err)
+	}
+	p, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for fd := range 256 {
+		if fd > 2 && !slices.Contains(poller, fd) {
+			_ = unix.Close(fd)
+		}
+	}
+	for range 3 {
+		runtime.GC()
+	}
+	p.Exit(9)
+	if status := reap(t, p); status.ExitStatus() != 9 {
+		t.Errorf("status %v", status)
 	}
 }
 
