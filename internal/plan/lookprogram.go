@@ -104,9 +104,9 @@ func (l *look) isInside(name string) bool {
 	if l.tree == nil {
 		return under(name, "/usr") || under(name, "/bin") || under(name, "/sbin")
 	}
-	if l.kept != nil {
-		// Its program may have closed a directory to the caller, and not to
-		// itself.
+	if l.kept != nil || l.facts.Image.Imported {
+		// A directory may be closed to the caller, and not to the program: root's
+		// home in an image, or what the program of a kept sandbox has closed.
 		if _, err := l.tree.Stat(name); errors.Is(err, unix.EACCES) {
 			return true
 		}
