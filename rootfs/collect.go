@@ -25,7 +25,7 @@ type Leftover struct {
 // microseconds.
 //
 // dead, which may be nil, is told the state of each sandbox before it goes, so
-// that a caller can undo what a crashed run did elsewhere (SandboxState.Extra).
+// that a caller can undo what a crashed run did elsewhere.
 func (s *Store) Collect(dead func(SandboxState) error) ([]Leftover, error) {
 	if dead == nil {
 		dead = func(SandboxState) error { return nil }

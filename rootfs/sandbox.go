@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -58,8 +57,6 @@ type SandboxState struct {
 	// Keep excludes the sandbox from Collect. It is set when the program has
 	// begun: what never ran is not worth keeping.
 	Keep bool `json:"keep,omitempty"`
-	// Extra is for the caller; it is stored and handed back unread.
-	Extra json.RawMessage `json:"extra,omitempty"`
 }
 
 // StatusUnknown is the Status of a kept sandbox whose run was killed.

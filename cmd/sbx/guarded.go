@@ -14,8 +14,8 @@ import (
 // guardedFile says why a name in a --rw tree could not be written: the words of
 // the kernel look like a broken disk.
 func guardedFile(p *plan.Plan, tail string) string {
-	name := lastMatch(`['"‘]?([^\s'":‘’]+)['"’]?: (?:Read-only file system|Device or resource busy|read-only file system|device or resource busy)|`+
-		`Read-only file system: ['"]([^'"]+)['"]|Device or resource busy: ['"]([^'"]+)['"]|E(?:ROFS|BUSY): [^,]+, \w+ '([^']+)'|`+
+	name := lastMatch(`E(?:ROFS|BUSY): [^,]+, \w+ '([^']+)'|['"‘]?([^\s'":‘’]+)['"’]?: (?:Read-only file system|Device or resource busy|read-only file system|device or resource busy)|`+
+		`Read-only file system: ['"]([^'"]+)['"]|Device or resource busy: ['"]([^'"]+)['"]|`+
 		`cannot create ([^\s:]+): Read-only file system`, tail)
 	if name == "" {
 		return ""

@@ -103,7 +103,7 @@ func TestHostileSourceDirectory(t *testing.T) {
 	source := t.TempDir()
 	in := func(name string) string { return filepath.Join(source, name) }
 	deep := "deep"
-	for range 200 {
+	for range 900 {
 		deep += "/d"
 	}
 	listener, err := net.Listen("unix", in("socket"))

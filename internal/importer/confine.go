@@ -21,10 +21,11 @@ func confine(dir string) (*os.File, error) {
 	if err := mounts.Confine(dir); err != nil {
 		return nil, err //nolint:wrapcheck // it says what was being done
 	}
-	tree, err := os.OpenFile("/", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	fd, err := unix.Open("/", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", dir, err)
 	}
+	tree := os.NewFile(uintptr(fd), "image") // what messages call it
 	unix.Umask(0)
 	for _, step := range []func() error{setLimits, dropCapabilities, installFilter} {
 		if err := step(); err != nil {
@@ -45,7 +46,7 @@ func setLimits() error {
 	}{
 		{"memory", unix.RLIMIT_DATA, plan.ImportMemory},
 		{"core dumps", unix.RLIMIT_CORE, 0},
-		{"open files", unix.RLIMIT_NOFILE, 1024},
+		{"open files", unix.RLIMIT_NOFILE, 4096}, // a copy takes two for each level of directories
 		{"message queues", unix.RLIMIT_MSGQUEUE, 0},
 		{"locked memory", unix.RLIMIT_MEMLOCK, 0},
 	} {

@@ -38,6 +38,10 @@ import (
 // Main runs the child and returns its exit status.
 func Main() int {
 	runtime.LockOSThread()
+	// Ctrl-C is for the supervisor, who removes what is left and says so.
+	if _, err := unix.Setsid(); err != nil {
+		return 1
+	}
 	if unix.CloseRange(plan.FDSource+1, math.MaxUint32, 0) != nil {
 		return 1
 	}

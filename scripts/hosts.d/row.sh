@@ -7,13 +7,15 @@ readonly row_limit=240
 # What no host may make sbx say: a stack trace, an errno alone, or a program that sees the host.
 readonly never='goroutine [0-9]|^panic:|^fatal error:|runtime error|UNWALLED|^sbx: (operation not permitted|permission denied|no such file or directory|invalid argument|no space left on device|resource temporarily unavailable|function not implemented|input/output error|exit status [0-9]+)$'
 
-# write_row ROW FILE: the command with its exit status, then what doctor says where the row wants to know.
+# write_row ROW FILE: the command with its exit status, then what doctor says where the row wants to know. All goes one
+# way out of the guest, since two ways do not keep the order.
 write_row() {
 	{
+		echo 'exec 2>&1'
 		cat "$here/hosts.d/guest.sh"
 		printf '(\n%s\n) </dev/null\n' "$(field "$1" run walled)"
 		printf 'printf "\\nrow status %%d\\n" $?\n'
-		[[ -z $(field "$1" doctor) ]] || printf 'echo "row doctor"\nsbx doctor 2>&1\n'
+		[[ -z $(field "$1" doctor) ]] || printf 'echo "row doctor"\nsbx doctor\n'
 		echo exit 0
 	} >"$2"
 }
