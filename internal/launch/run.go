@@ -118,8 +118,9 @@ func (r *run) do(begun *Beginning) error {
 	r.init.detach()
 	maps := make(chan error, 1)
 	go func() { maps <- r.init.writeMaps(r.plan.Identity) }()
+	// They stay caught: there is nothing left to do behind a run, and giving each
+	// of them back takes the runtime as long as catching them.
 	signals := caught{c: make(chan os.Signal, 16)}
-	defer signals.stop()
 	if r.changesHost() {
 		signals.catch()
 	}

@@ -34,8 +34,6 @@ func (c caught) catch() {
 	signal.Ignore(unix.SIGTTOU, unix.SIGPIPE)
 }
 
-func (c caught) stop() { signal.Stop(c.c) }
-
 // incoming is a packet of pid 1, or how the conversation ended.
 type incoming struct {
 	reaper.Packet
