@@ -15,40 +15,6 @@ import (
 // removedPrefix marks an image that was removed by force while runs use it.
 const removedPrefix = ".removed-"
 
-// ImageInUseError says who needs the image that was to be removed.
-type ImageInUseError struct {
-	// Image is how the caller called it.
-	Image string
-	// Running is true while a run, or a command, holds the image.
-	Running bool
-	// Sandboxes are the ids of sandboxes made of it, Kept those of them that
-	// stay after their run (--keep). A run whose changes are in memory has none.
-	Sandboxes, Kept []string
-	// PIDs are processes that hold the image, as far as they can be seen.
-	PIDs []int
-}
-
-// Error gives the text "remove image NAME: it is in use by WHO".
-func (e *ImageInUseError) Error() string {
-	var who []string
-	if len(e.Kept) > 0 {
-		who = append(who, "the kept sandbox "+strings.Join(e.Kept, ", "))
-	}
-	if len(e.Sandboxes) > 0 {
-		who = append(who, "the sandbox "+strings.Join(e.Sandboxes, ", "))
-	}
-	if len(e.PIDs) > 0 {
-		who = append(who, "process "+strings.Trim(fmt.Sprint(e.PIDs), "[]"))
-	}
-	if len(who) == 0 {
-		who = []string{"a run that is not of this pid namespace"}
-	}
-	return fmt.Sprintf("remove image %s: it is in use by %s", shown(e.Image), strings.Join(who, ", "))
-}
-
-// Unwrap makes errors.Is(err, unix.EBUSY) work.
-func (e *ImageInUseError) Unwrap() error { return unix.EBUSY }
-
 // ForceMode says what becomes of an image that is in use.
 type ForceMode int
 
@@ -75,6 +41,20 @@ type Removed struct {
 // it goes with its name. One with several names is not removed by its id but by
 // Force (EEXIST).
 func (s *Store) RemoveImage(ref string, force ForceMode) (Removed, error) {
+	r, err := s.unlistImage(ref, force)
+	return s.deleteRemoved(r, err)
+}
+
+// deleteRemoved deletes what was put into the trash. That may take long, so it
+// comes when all locks are given back.
+func (s *Store) deleteRemoved(r Removed, err error) (Removed, error) {
+	left, deleteErr := s.deleteTrash(r.Left)
+	r.Left = left
+	return r, errors.Join(err, deleteErr)
+}
+
+// unlistImage is RemoveImage up to the trash.
+func (s *Store) unlistImage(ref string, force ForceMode) (Removed, error) {
 	dir, err := s.imported(mustExist)
 	if err != nil {
 		return Removed{}, noNamed(ref, err)
@@ -131,6 +111,12 @@ func namesOf(names map[string]string, key string) []string {
 // it. One that Build made is made again at need; while a build of its name is at
 // work the error is EWOULDBLOCK.
 func (s *Store) RemoveStored(img StoredImage) (Removed, error) {
+	r, err := s.unlistStored(img)
+	return s.deleteRemoved(r, err)
+}
+
+// unlistStored is RemoveStored up to the trash.
+func (s *Store) unlistStored(img StoredImage) (Removed, error) {
 	r := Removed{Key: img.Key, Names: img.Names, Digest: img.Digest, Bytes: img.Bytes}
 	dir, err := openDir(s.images, img.Name)
 	if err != nil {
@@ -174,8 +160,8 @@ func (s *Store) ImageInUse(img StoredImage) error {
 	return nil
 }
 
-// removeImage removes one image of dir, a directory below images/; the caller
-// holds its guard.
+// removeImage takes one image out of dir, a directory below images/, and puts it
+// into the trash if nobody holds it; the caller holds the guard of dir.
 func (s *Store) removeImage(dir *os.File, key string, force ForceMode) (*Leftover, error) {
 	own, err := openDir(dir, key)
 	if err != nil {
@@ -207,7 +193,11 @@ func (s *Store) removeImage(dir *os.File, key string, force ForceMode) (*Leftove
 	}
 	var owner Ownership
 	_ = readJSON(own, ownerFile, &owner) // without it, the caller's own map is tried
-	return s.throwAway(dir, key, owner)
+	trash, err := s.toTrash(dir, key)
+	if err != nil {
+		return nil, err
+	}
+	return &Leftover{Trash: trash, Owner: owner}, nil
 }
 
 // setAside takes an image that is in use out of sight; Collect removes it when
@@ -222,31 +212,6 @@ func setAside(dir *os.File, key string) error {
 		return fmt.Errorf("remove image %s: %w", key, err)
 	}
 	return nil
-}
-
-// usersOf finds out who needs the image; nil for nobody.
-func (s *Store) usersOf(shelf, key string, lock *os.File, running bool) (*ImageInUseError, error) {
-	states, err := s.Sandboxes()
-	if err != nil {
-		return nil, err
-	}
-	use := &ImageInUseError{Image: key, Running: running}
-	for _, st := range states {
-		switch {
-		case st.Shelf != shelf || st.Key != key:
-		case st.Keep:
-			use.Kept = append(use.Kept, st.ID)
-		case running:
-			use.Sandboxes = append(use.Sandboxes, st.ID)
-		}
-	}
-	if !running && len(use.Kept) == 0 {
-		return nil, nil
-	}
-	if running {
-		use.PIDs = holders(lock)
-	}
-	return use, nil
 }
 
 // collectImported moves to the trash what no process holds any more of images

@@ -18,6 +18,7 @@ on_guest() {
 	elif ! timeout -k 30 "$((left > 0 ? left : 1))" "$here/vm" run "$guest" --prepared "$SBX_HOSTS_WORK/prepared" -- uname -r \
 		>"$SBX_HOSTS_WORK/kernel" 2> >(tee "$SBX_HOSTS_WORK/guest-log" >&2) </dev/null; then
 		reason="Debian $guest did not come up: $(grep '^vm: ' "$SBX_HOSTS_WORK/guest-log" | tail -n 1)"
+		(($(seconds_left) > 0)) || reason="Debian $guest was not up after $((SECONDS - start)) s, and then the time was over"
 		[[ $guest == "${guests%%,*}" ]] || reason="cannot: $reason"
 	fi
 	if [[ -z $reason ]]; then
