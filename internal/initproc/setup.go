@@ -40,7 +40,8 @@ type process struct {
 	program int         // the program, when it is to be copied in
 	dir     int         // the sandbox's directory, a detached mount of it alone
 	self    int         // this binary, for copyElsewhere
-	mounts  int         // the payload\'s mount namespace
+	mounts  int         // the payload's mount namespace
+	lock    int         // the sandbox's lock
 	slave   int         // the payload's terminal, -1 without
 	sha256  string
 	copied  string // how the root was made
@@ -214,7 +215,8 @@ func (p *process) begin(fds []int) error {
 		}
 		_ = unix.Close(fds[fd])
 	}
-	p.sandbox, p.program = os.NewFile(uintptr(fds[plan.GoSandbox]), p.plan.Root.Sandbox), fds[plan.GoProgram]
+	p.sandbox = os.NewFile(uintptr(fds[plan.GoSandbox]), p.plan.Root.Sandbox)
+	p.lock, p.program = fds[plan.GoLock], fds[plan.GoProgram]
 	return p.holdSelf()
 }
 
@@ -283,12 +285,12 @@ func (pl *Payload) Become(v *vfork.Process) error {
 	if err != nil {
 		return fmt.Errorf("make pid 1's signal descriptor: %w", err)
 	}
-	fds := []int{pl.process.init, pl.process.control, children, pl.process.mounts}
-	places := []int{-1, reaper.Control, reaper.Children, reaper.Mounts}
+	fds := []int{pl.process.init, pl.process.control, children, pl.process.mounts, pl.process.lock}
+	places := []int{-1, reaper.Control, reaper.Children, reaper.Mounts, reaper.Lock}
 	var moves []vfork.Move
 	for i := range fds {
 		// Out of the way of the places first.
-		if fds[i], err = unix.FcntlInt(uintptr(fds[i]), unix.F_DUPFD_CLOEXEC, reaper.Mounts+1); err != nil {
+		if fds[i], err = unix.FcntlInt(uintptr(fds[i]), unix.F_DUPFD_CLOEXEC, reaper.Lock+1); err != nil {
 			return fmt.Errorf("duplicate pid 1's descriptors: %w", err)
 		}
 		if places[i] >= 0 {

@@ -247,15 +247,15 @@ func (r *run) discardSandbox() error {
 
 // release gives pid 1 the plan and what goes with it.
 func (r *run) release() error {
-	program, sandbox := r.streams.null, r.streams.null
+	program, sandbox, lock := r.streams.null, r.streams.null, r.streams.null
 	if r.held.Program != nil {
 		program = r.held.Program.File
 	}
 	if r.sandbox != nil {
-		sandbox = r.sandbox.Dir
+		sandbox, lock = r.sandbox.Dir, r.sandbox.Lock
 	}
 	files := r.streams.files
-	err := r.begun.goOn(r.plan, files[0], files[1], files[2], sandbox, program)
+	err := r.begun.goOn(r.plan, files[0], files[1], files[2], sandbox, lock, program)
 	r.streams.started()
 	return err
 }

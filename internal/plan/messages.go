@@ -3,13 +3,14 @@ package plan
 import "github.com/sbx-run/sbx/internal/reaper"
 
 // The descriptors that come with [reaper.Go], in this order: the payload's 0, 1
-// and 2, the sandbox's directory, and the program. What there is none of is
-// /dev/null.
+// and 2, the sandbox's directory and lock, and the program. What there is none of
+// is /dev/null.
 const (
 	GoStdin = iota
 	GoStdout
 	GoStderr
 	GoSandbox
+	GoLock
 	GoProgram
 )
 

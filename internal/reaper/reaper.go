@@ -16,8 +16,10 @@ const (
 	Control = 3
 	// Children is a signalfd(2) for SIGCHLD, without blocking.
 	Children = 4
-	// Mounts is the payload's mount namespace, which is only held.
+	// Mounts is the payload's mount namespace, and Lock the sandbox's lock. They
+	// are only held, for as long as anything runs in the sandbox.
 	Mounts = 5
+	Lock   = 6
 )
 
 // What the assembly needs, under names that it can use.

@@ -1,5 +1,7 @@
 package vfork
 
+import "golang.org/x/sys/unix"
+
 // When the process is killed while it has the goroutine, the state of that is
 // anything, and its thread can never run Go again. It sleeps for lostTime, in
 // which the caller's other goroutines see that the process has ended, undo what
@@ -14,3 +16,9 @@ const (
 )
 
 var lostText = [lostLength]byte([]byte(lostMessage))
+
+// What the assembly needs.
+const (
+	prSetPdeathsig = unix.PR_SET_PDEATHSIG
+	sigkill        = int(unix.SIGKILL)
+)

@@ -22,6 +22,9 @@ type Process struct {
 // through go_asm.h.
 type borrowed struct {
 	tid int32
+	// alive is not 0 as long as the parent's thread is: the kernel clears it when
+	// that ends (set_tid_address(2)), before it sends the parent-death signal.
+	alive int32
 	// sp, bp and lr are where the goroutine's thread goes on when the process has
 	// given it back; sp is 0 as long as it has not. bp is the frame pointer, and lr
 	// the return address where that is in a register (arm64).
@@ -33,8 +36,10 @@ type borrowed struct {
 // in it: until [Process.Exec] or [Process.Exit] gives the goroutine back, every
 // line of it runs in the new process. With an error there is none.
 //
-// The goroutine must have locked its thread (runtime.LockOSThread), and keeps
-// it: the parent-death signal (prctl(2)) is tied to it.
+// The process dies with the caller's, at any moment: it could not live on, in a
+// memory in which nobody else runs Go. For that it has a parent-death signal
+// (prctl(2)), SIGKILL, which is tied to the thread: the goroutine must have locked
+// it (runtime.LockOSThread), and keeps it.
 func Start(flags uintptr) (*Process, error) {
 	p := new(Process)
 	// Signals for the process group come here too until setsid(2), and the
@@ -43,8 +48,11 @@ func Start(flags uintptr) (*Process, error) {
 	if err := sigmask(&all, &p.mask); err != nil {
 		return nil, err
 	}
+	p.borrowed.alive = 1
+	setClearTID(&p.borrowed.alive)
 	r := enter(flags|unix.CLONE_VM|unix.CLONE_VFORK|unix.CLONE_PARENT_SETTID|uintptr(unix.SIGCHLD), &p.borrowed)
 	if r != 0 {
+		setClearTID(nil)
 		_ = sigmask(&p.mask, nil)
 		return nil, fmt.Errorf("clone: %w", unix.Errno(r))
 	}
@@ -90,13 +98,25 @@ func (p *Process) Exec(fd int, path string, argv, env []string, flags int, moves
 	if errno != 0 {
 		return errno
 	}
-	return sigmask(&p.mask, nil)
+	return p.back()
 }
 
 // Exit ends the process and returns in the caller's, which has to reap it.
 func (p *Process) Exit(status int) {
 	p.giveBack(unix.SYS_EXIT_GROUP, uintptr(status), 0, 0, 0, 0)
-	_ = sigmask(&p.mask, nil)
+	_ = p.back()
+}
+
+// back makes the thread what it was.
+func (p *Process) back() error {
+	setClearTID(nil)
+	return sigmask(&p.mask, nil)
+}
+
+// setClearTID has the kernel clear *tid when this thread ends. Go's threads have
+// no such word.
+func setClearTID(tid *int32) {
+	unix.RawSyscall(unix.SYS_SET_TID_ADDRESS, uintptr(unsafe.Pointer(tid)), 0, 0)
 }
 
 func (p *Process) giveBack(trap, a1, a2, a3, a4, a5 uintptr) unix.Errno {

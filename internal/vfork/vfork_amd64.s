@@ -5,6 +5,7 @@
 #define SYS_write 1
 #define SYS_nanosleep 35
 #define SYS_clone 56
+#define SYS_prctl 157
 #define SYS_exit_group 231
 
 // An errno comes back as -4095 to -1.
@@ -44,8 +45,23 @@ failed:
 	RET
 
 child:
+	// Before anything of Go's, which may wait for others that no longer run.
+	MOVL	$const_prSetPdeathsig, DI
+	MOVL	$const_sigkill, SI
+	MOVL	$SYS_prctl, AX
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	orphan
+	CMPL	borrowed_alive(R12), $0
+	JEQ	orphan
 	MOVQ	$0, ret+16(FP)
 	RET
+
+orphan:
+	MOVL	$1, DI
+	MOVL	$SYS_exit_group, AX
+	SYSCALL
+	JMP	orphan
 
 lost: // it was killed while the goroutine was there: see lostTime
 	MOVQ	$·lostTime(SB), DI

@@ -5,6 +5,7 @@
 #define SYS_write 64
 #define SYS_exit_group 94
 #define SYS_nanosleep 101
+#define SYS_prctl 167
 #define SYS_clone 220
 
 // func enter(flags uintptr, b *borrowed) uintptr
@@ -41,8 +42,22 @@ failed:
 	RET
 
 child:
+	// Before anything of Go's, which may wait for others that no longer run.
+	MOVD	$const_prSetPdeathsig, R0
+	MOVD	$const_sigkill, R1
+	MOVD	$SYS_prctl, R8
+	SVC
+	CBNZ	R0, orphan
+	MOVWU	borrowed_alive(R19), R9
+	CBZ	R9, orphan
 	MOVD	ZR, ret+16(FP)
 	RET
+
+orphan:
+	MOVD	$1, R0
+	MOVD	$SYS_exit_group, R8
+	SVC
+	B	orphan
 
 lost: // it was killed while the goroutine was there: see lostTime
 	MOVD	$·lostTime(SB), R0

@@ -2,6 +2,7 @@ package vfork
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -246,6 +248,54 @@ func TestCollectWithoutDescriptors(t *testing.T) {
 	if status := reap(t, p); status.ExitStatus() != 9 {
 		t.Errorf("status %v", status)
 	}
+}
+
+// The process does not outlive the caller's, whenever that is killed.
+func TestDiesWithTheCaller(t *testing.T) {
+	need(t)
+	if os.Getenv("SBX_TEST_CALLER") != "" {
+		p, err := start()
+		if err != nil {
+			os.Exit(3)
+		}
+		fmt.Println(p.Pid)
+		for {
+			_ = deep(100)
+		}
+	}
+	for range 20 {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestDiesWithTheCaller$")
+		cmd.Env = append(os.Environ(), "SBX_TEST_CALLER=1")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		var pid int
+		if _, err := fmt.Fscan(out, &pid); err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		begin := time.Now()
+		for alive(pid) {
+			if time.Since(begin) > 10*time.Second {
+				t.Fatalf("process %d lives on", pid)
+			}
+			time.Sleep(time.Millisecond)
+		}
+	}
+}
+
+// alive tells whether a process runs: one that nobody has reaped does not.
+func alive(pid int) bool {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, found := strings.Cut(string(data), ") ")
+	return err == nil && found && !strings.HasPrefix(state, "Z")
 }
 
 // A process that is killed while it has the goroutine takes that along, and
