@@ -92,12 +92,17 @@ func (s *Setup) Close() {
 }
 
 // Survive is the first that the new process does. It lets go of what is not its
-// own, and ends where the supervisor has ended already: the goroutine would wait
-// for ever in a memory that nobody else uses.
-func (s *Setup) Survive() {
-	if s.closeOthers() != nil || dieWithParent(s.control) != nil {
-		exit()
+// own, and ends where the supervisor has ended already.
+func (s *Setup) Survive() error {
+	if err := s.closeOthers(); err != nil {
+		return &StageError{noStage, fmt.Errorf("close what was inherited: %w", err)}
 	}
+	if err := dieWithParent(s.control); errors.Is(err, unix.ESRCH) {
+		exit()
+	} else if err != nil {
+		return &StageError{noStage, err}
+	}
+	return nil
 }
 
 // closeOthers closes all descriptors but 0, 1, 2 and the set-up's own. The table

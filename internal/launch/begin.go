@@ -91,10 +91,10 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 		return nil, err
 	}
 	// From here on these lines run in pid 1.
-	setup.Survive()
+	born := setup.Survive()
 	b.child, b.conn = newFirst(process.Pid, ours, theirs), reaper.NewConn(ours)
 	close(b.cloned)
-	payload, err := b.setUp(setup)
+	payload, err := b.setUp(setup, born)
 	if err == nil {
 		err = payload.Become(process)
 	}
@@ -109,8 +109,8 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 	return payload, payload.Release()
 }
 
-// setUp waits for the plan and carries it out.
-func (b *Beginning) setUp(setup *initproc.Setup) (payload *initproc.Payload, err error) {
+// setUp waits for the plan and carries it out, if pid 1 was born well.
+func (b *Beginning) setUp(setup *initproc.Setup, born error) (payload *initproc.Payload, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("pid 1 of the sandbox: %v (please report this)", r)
@@ -119,6 +119,9 @@ func (b *Beginning) setUp(setup *initproc.Setup) (payload *initproc.Payload, err
 	fds, goOn := setup.Wait()
 	if !goOn {
 		return nil, errGivenUp
+	}
+	if born != nil {
+		return nil, born
 	}
 	return setup.Do(b.plan, fds)
 }

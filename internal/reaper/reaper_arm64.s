@@ -41,10 +41,10 @@ TEXT ·code(SB), NOSPLIT|NOFRAME, $0-0
 	MOVD	$SYS_prctl, R8
 	SVC
 	CBNZ	R0, gone
-	MOVD	$(const_processName & 0xffff), R9
-	MOVK	$((const_processName>>16 & 0xffff)<<16), R9
-	MOVK	$((const_processName>>32 & 0xffff)<<32), R9
-	MOVK	$((const_processName>>48 & 0xffff)<<48), R9
+	MOVD	$const_processName0, R9
+	MOVK	$(const_processName1<<16), R9
+	MOVK	$(const_processName2<<32), R9
+	MOVK	$(const_processName3<<48), R9
 	MOVD	R9, name(R19)
 	MOVD	ZR, (name+8)(R19)
 	MOVD	$const_prSetName, R0

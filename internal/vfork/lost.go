@@ -1,5 +1,7 @@
 package vfork
 
+//lint:file-ignore U1000 the assembly uses what is here
+
 import "golang.org/x/sys/unix"
 
 // When the process is killed while it has the goroutine, the state of that is

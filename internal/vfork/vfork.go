@@ -28,6 +28,7 @@ type borrowed struct {
 	// sp, bp and lr are where the goroutine's thread goes on when the process has
 	// given it back; sp is 0 as long as it has not. bp is the frame pointer, and lr
 	// the return address where that is in a register (arm64).
+	//lint:ignore U1000 the assembly writes and reads them
 	sp, bp, lr uintptr
 	call       [6]uintptr // the number and the arguments of the call that gives it back
 }
