@@ -52,23 +52,27 @@ attempt_row() {
 	printf '\nvm status %d\n' "$status" >>"$dir/out"
 }
 
-# outcome FILE: skip, hung, late (it was ended for want of time), died (the machine, not the command), ran.
+# outcome FILE: skip, setup (it failed), hung, late (it was ended for want of time), died (the machine, not the command), ran.
 outcome() {
 	case $(sed -n '$s/^vm status //p' "$1") in
-	0) echo ran ;;
+	125) died_or_skipped "$1" ;;
 	124) if (($(seconds_left) > 0)); then echo hung; else echo late; fi ;;
-	*)
-		if grep -q '^vm: the setup ended with status 77' "$1"; then
-			echo skip
-		elif grep -q '^vm: the setup ended' "$1"; then
-			echo setup
-		elif (($(seconds_left) <= 0)); then
-			echo late
-		else
-			echo died
-		fi
-		;;
+	0) echo ran ;;
+	*) if (($(seconds_left) > 0)); then echo ran; else echo late; fi ;;
 	esac
+}
+
+# 125 is the machinery's: the set-up did not want to, or did not work, or the machine died.
+died_or_skipped() {
+	if grep -q '^vm: the setup ended with status 77' "$1"; then
+		echo skip
+	elif grep -q '^vm: the setup ended' "$1"; then
+		echo setup
+	elif (($(seconds_left) <= 0)); then
+		echo late
+	else
+		echo died
+	fi
 }
 
 judge_row() {
