@@ -95,10 +95,16 @@ const leastAddresses, leastData = 2 << 30, 128 << 20
 
 // enough: with lower limits, what fails is a matter of chance, and it may be the
 // Go runtime, which ends with a stack trace.
+//
+// The limit of open files counts what the caller left open as well, so its rest is
+// tried.
 func enough() error {
 	var limit unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_NOFILE, &limit) == nil && limit.Cur < leastFiles {
 		return fmt.Errorf("the limit of open files is %d (`ulimit -n`), and sbx needs %d", limit.Cur, leastFiles)
+	}
+	if err := freeFiles(); err != nil {
+		return err
 	}
 	if unix.Getrlimit(unix.RLIMIT_AS, &limit) == nil && limit.Cur < leastAddresses {
 		return fmt.Errorf("the limit of address space is %d kB (`ulimit -v`), and sbx needs %d", limit.Cur>>10, leastAddresses>>10)
@@ -110,6 +116,27 @@ func enough() error {
 	if os.Geteuid() != 0 && unix.Getrlimit(unix.RLIMIT_NPROC, &limit) == nil && limit.Cur < leastProcesses {
 		return fmt.Errorf("the limit of processes is %d (`ulimit -u`), and sbx needs %d beside those that run already", limit.Cur, leastProcesses)
 	}
+	return nil
+}
+
+// freeFiles opens as many files as a run needs at once, and closes them.
+func freeFiles() error {
+	const needed = 40
+	var fds []int
+	defer func() {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+	}()
+	fd, err := unix.Open("/", unix.O_PATH|unix.O_CLOEXEC, 0)
+	for err == nil && len(fds) < needed-1 {
+		fds = append(fds, fd)
+		fd, err = unix.FcntlInt(uintptr(fds[0]), unix.F_DUPFD_CLOEXEC, 0)
+	}
+	if err != nil {
+		return fmt.Errorf("open the %d files that a run needs: %w", needed, err)
+	}
+	fds = append(fds, fd)
 	return nil
 }
 
