@@ -41,13 +41,17 @@ func isFile(profile string) bool {
 	return profile != "default" && profile != "strict" && profile != "off"
 }
 
+// processSlack is how much higher RLIMIT_NPROC is than the cgroup's limit.
+const processSlack = 32
+
 // process says how the payload is executed.
 func process(s Spec, f Facts, p *Plan) (Process, error) {
 	pids := s.Limits.Pids
 	if p.Cgroup.Use {
 		// sbx's own count against RLIMIT_NPROC as well, in the namespace above,
-		// and the kernel looks at it first.
-		pids = p.Cgroup.Limits.Pids + 2*p.OwnThreads()
+		// and the kernel looks at it first. Before Linux 5.14 so do the user's
+		// other processes.
+		pids = p.Cgroup.Limits.Pids + processSlack
 	}
 	limits, err := rlimits(s.Ulimits, pids, f.HardLimits)
 	if err != nil {
