@@ -9,7 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/quote"
 )
@@ -84,6 +87,13 @@ func run(ctx context.Context, helper *os.File, q Request, pool, layout *os.File,
 	}
 	in.Close()
 	waitErr := cmd.Wait()
+	if errors.Is(err, errNoEnd) && interrupted(waitErr) {
+		// Ctrl-C goes to both of us, and the other one was quicker.
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Second):
+		}
+	}
 	switch {
 	case ctx.Err() != nil:
 		return Result{}, context.Cause(ctx)
@@ -91,6 +101,16 @@ func run(ctx context.Context, helper *os.File, q Request, pool, layout *os.File,
 		return Result{}, fmt.Errorf("%s ended without a result (%s)%s", helper.Name(), ending(waitErr), said.last())
 	}
 	return result, err
+}
+
+// interrupted tells whether a process was ended by a signal that a terminal sends.
+func interrupted(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && (status.Signal() == unix.SIGINT || status.Signal() == unix.SIGQUIT || status.Signal() == unix.SIGHUP)
 }
 
 func ending(err error) string {
