@@ -110,7 +110,8 @@ func TestInterruptedPull(t *testing.T) {
 			}
 			well(f, digest, content)
 			result := box.MustRun(t, "image", "pull", "--plain-http", f.host()+"/tool:1")
-			if !strings.Contains(result.Stderr, "1.202MB of them from an earlier try") {
+			// With the configuration, or without: it may have been on its way.
+			if !strings.Contains(result.Stderr, "1.202MB of them from an earlier try") && !strings.Contains(result.Stderr, "1.2MB of them from an earlier try") {
 				t.Errorf("%v", result)
 			}
 			if asked := f.asked("/blobs/" + digest); len(asked) != 1 || asked[0].Header.Get("Range") != fmt.Sprintf("bytes=%d-", sentFirst) {
