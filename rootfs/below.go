@@ -1,6 +1,8 @@
 package rootfs
 
 import (
+	"bytes"
+	"errors"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,4 +36,30 @@ func SetTimes(fd int, access, modification unix.Timespec) error {
 // userxattr (SECURITY D9).
 func HarmlessXattr(name string) bool {
 	return strings.HasPrefix(name, "user.") && !strings.HasPrefix(name, "user.overlay.")
+}
+
+// HarmlessXattrs lists the attributes of an open file that [HarmlessXattr]
+// allows; none on a file system that has no attributes. The error is the bare
+// errno.
+func HarmlessXattrs(fd int) ([]string, error) {
+	var few [1 << 10]byte
+	list := few[:]
+	n, err := unix.Flistxattr(fd, list)
+	if errors.Is(err, unix.ERANGE) {
+		list = make([]byte, 64<<10) // XATTR_LIST_MAX
+		n, err = unix.Flistxattr(fd, list)
+	}
+	if errors.Is(err, unix.EOPNOTSUPP) || err == nil && n == 0 {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for name := range bytes.SplitSeq(list[:n], []byte{0}) {
+		if attr := string(name); HarmlessXattr(attr) {
+			names = append(names, attr)
+		}
+	}
+	return names, nil
 }

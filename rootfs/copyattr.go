@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"bytes"
 	"errors"
 
 	"golang.org/x/sys/unix"
@@ -70,24 +69,11 @@ func (c *treeCopier) ownedBy(id, root int, m []IDRange) int {
 // copyXattrs copies the attributes that HarmlessXattr allows. One that goes away
 // meanwhile is passed over.
 func copyXattrs(dst, src int) error {
-	var few [1 << 10]byte
-	list := few[:]
-	n, err := unix.Flistxattr(src, list)
-	if errors.Is(err, unix.ERANGE) {
-		list = make([]byte, 64<<10) // XATTR_LIST_MAX
-		n, err = unix.Flistxattr(src, list)
-	}
-	if errors.Is(err, unix.EOPNOTSUPP) || err == nil && n == 0 {
-		return nil
-	}
+	attrs, err := HarmlessXattrs(src)
 	if err != nil {
 		return err
 	}
-	for name := range bytes.SplitSeq(list[:n], []byte{0}) {
-		attr := string(name)
-		if !HarmlessXattr(attr) {
-			continue
-		}
+	for _, attr := range attrs {
 		value := make([]byte, 64<<10) // XATTR_SIZE_MAX
 		n, err := unix.Fgetxattr(src, attr, value)
 		if errors.Is(err, unix.ENODATA) {

@@ -7,7 +7,6 @@ import (
 	"hash/maphash"
 	"io"
 	"slices"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -248,27 +247,15 @@ func (d *differ) xattrsDiffer(was, is int) (bool, error) {
 	return !slices.Equal(a, b), err
 }
 
-// userXattrs lists user.* without user.overlay.*, sorted, each with a hash of
-// its value: all values together can be large.
+// userXattrs lists the harmless ones, sorted, each with a hash of its value: all values together can be large.
 func (d *differ) userXattrs(fd int) ([]string, error) {
-	list := make([]byte, 1<<10)
-	n, err := unix.Flistxattr(fd, list)
-	if errors.Is(err, unix.ERANGE) {
-		list = make([]byte, 64<<10) // XATTR_LIST_MAX
-		n, err = unix.Flistxattr(fd, list)
-	}
-	if errors.Is(err, unix.EOPNOTSUPP) || err == nil && n == 0 {
-		return nil, nil
-	}
-	if err != nil {
+	names, err := HarmlessXattrs(fd)
+	if err != nil || len(names) == 0 {
 		return nil, err
 	}
 	var all []string
 	value := make([]byte, 64<<10) // XATTR_SIZE_MAX
-	for name := range strings.SplitSeq(string(list[:n]), "\x00") {
-		if !strings.HasPrefix(name, "user.") || strings.HasPrefix(name, "user.overlay.") {
-			continue
-		}
+	for _, name := range names {
 		n, err := unix.Fgetxattr(fd, name, value)
 		if err != nil {
 			return nil, err

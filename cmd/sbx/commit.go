@@ -39,14 +39,11 @@ func (c *commitCommand) Run(s streams) error {
 		return err
 	}
 	defer k.close()
-	b, err := k.open(c.Sandbox)
+	b, err := k.use(c.Sandbox)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	if err := b.Stand(); err != nil {
-		return err
-	}
 	live := !c.Quiet && console.IsTerminal(int(os.Stderr.Fd()))
 	line := progressLine{streams: s, name: name.String(), begin: time.Now(), live: live}
 	result, err := b.Commit(k.held.Store, name, change, line.show)

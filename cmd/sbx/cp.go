@@ -45,14 +45,11 @@ func (c *cpCommand) Run(s streams) error {
 		return err
 	}
 	defer k.close()
-	b, err := k.open(ref)
+	b, err := k.use(ref)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	if err := b.Stand(); err != nil {
-		return err
-	}
 	if !strings.HasPrefix(inside, "/") {
 		inside = "/" + inside // as docker takes it
 	}

@@ -29,14 +29,11 @@ func (c *diffCommand) Run(s streams) error {
 		return err
 	}
 	defer k.close()
-	b, err := k.open(c.Sandbox)
+	b, err := k.use(c.Sandbox)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
-	if err := b.Stand(); err != nil {
-		return err
-	}
 	out := bufio.NewWriter(s.out)
 	print := func(change rootfs.Change) error {
 		if c.Json {

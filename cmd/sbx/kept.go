@@ -34,6 +34,20 @@ func (k *kept) open(ref string) (*launch.Kept, error) {
 	return launch.OpenKept(k.held.Store, k.facts, ref)
 }
 
+// use is open for who looks at what the program has left, which takes the image
+// below it as it was.
+func (k *kept) use(ref string) (*launch.Kept, error) {
+	b, err := k.open(ref)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.Stand(); err != nil {
+		b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
 // prepareKept is prepare for --in: there is no image to be made, and what is
 // looked at is the root that the sandbox's program has left.
 func prepareKept(spec plan.Spec) (*plan.Plan, *plan.Held, error) {
@@ -44,12 +58,8 @@ func prepareKept(spec plan.Spec) (*plan.Plan, *plan.Held, error) {
 	}
 	defer k.close()
 	collect(k.held, k.facts)
-	b, err := k.open(spec.In)
+	b, err := k.use(spec.In)
 	if err != nil {
-		return nil, none, err
-	}
-	if err := b.Stand(); err != nil {
-		b.Close()
 		return nil, none, err
 	}
 	view, err := b.View()

@@ -91,26 +91,13 @@ func (s *Setup) Close() {
 	s.report.Close()
 }
 
-// Survive is the first that the new process does. It lets go of what is not its
-// own, and ends where the supervisor has ended already.
-func (s *Setup) Survive() error {
-	if err := s.closeOthers(); err != nil {
-		return &StageError{noStage, fmt.Errorf("close what was inherited: %w", err)}
-	}
-	if err := dieWithParent(s.control); errors.Is(err, unix.ESRCH) {
-		exit()
-	} else if err != nil {
-		return &StageError{noStage, err}
-	}
-	return nil
-}
-
-// closeOthers closes all descriptors but 0, 1, 2 and the set-up's own. The table
-// is a copy of the supervisor's, of any moment. In it are what the caller left
-// open (CVE-2024-21626), which must not come further; the supervisor's end of the
-// socket, which would never close; and files with a flock(2) that would be held as
-// long as they are open here, and pipes whose other ends wait for theirs.
-func (s *Setup) closeOthers() error {
+// CloseOthers is the first that the new process does. It closes all descriptors
+// but 0, 1, 2 and the set-up's own. The table is a copy of the supervisor's, of any
+// moment. In it are what the caller left open (CVE-2024-21626), which must not come
+// further; the supervisor's end of the socket, which would never close; and files
+// with a flock(2) that would be held as long as they are open here, and pipes whose
+// other ends wait for theirs.
+func (s *Setup) CloseOthers() error {
 	keep := slices.Concat([]int{2, s.control, s.init, s.gate[0], s.gate[1]}, s.report.FDs(), s.poller)
 	slices.Sort(keep)
 	for i, fd := range keep {
@@ -120,7 +107,7 @@ func (s *Setup) closeOthers() error {
 		}
 		if first := uint(fd) + 1; first <= last {
 			if err := unix.CloseRange(first, last, 0); err != nil {
-				return err
+				return &StageError{noStage, fmt.Errorf("close what was inherited: %w", err)}
 			}
 		}
 	}

@@ -91,7 +91,7 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 		return nil, err
 	}
 	// From here on these lines run in pid 1.
-	born := setup.Survive()
+	born := setup.CloseOthers()
 	b.child, b.conn = newFirst(process.Pid, ours, theirs), reaper.NewConn(ours)
 	close(b.cloned)
 	payload, err := b.setUp(setup, born)

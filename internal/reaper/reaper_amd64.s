@@ -126,16 +126,7 @@ next:
 	JNE	end
 	SHRL	$8, R13
 	MOVL	$const_Stopped, packet(SP)
-	MOVL	R13, (packet+4)(SP)
-	MOVL	$const_Control, DI
-	LEAQ	packet(SP), SI
-	MOVL	$const_packetSize, DX
-	MOVL	$const_msgNosignal, R10
-	XORL	R8, R8
-	XORL	R9, R9
-	MOVL	$SYS_sendto, AX
-	SYSCALL
-	JMP	next
+	JMP	say
 
 end: // of everything that is left, until there is nothing
 	MOVQ	$-1, DI
@@ -158,6 +149,8 @@ drain:
 
 ended:
 	MOVL	$const_Exited, packet(SP)
+
+say:
 	MOVL	R13, (packet+4)(SP)
 	MOVL	$const_Control, DI
 	LEAQ	packet(SP), SI
@@ -167,6 +160,8 @@ ended:
 	XORL	R9, R9
 	MOVL	$SYS_sendto, AX
 	SYSCALL
+	CMPL	packet(SP), $const_Stopped
+	JEQ	next
 	XORL	DI, DI
 	MOVL	$SYS_exit_group, AX
 	SYSCALL

@@ -133,17 +133,7 @@ next:
 	BNE	end
 	LSR	$8, R21
 	MOVD	$const_Stopped, R9
-	MOVW	R9, packet(R19)
-	MOVW	R21, (packet+4)(R19)
-	MOVD	$const_Control, R0
-	ADD	$packet, R19, R1
-	MOVD	$const_packetSize, R2
-	MOVD	$const_msgNosignal, R3
-	MOVD	ZR, R4
-	MOVD	ZR, R5
-	MOVD	$SYS_sendto, R8
-	SVC
-	B	next
+	B	say
 
 end: // of everything that is left, until there is nothing
 	MOVD	$-1, R0
@@ -166,6 +156,8 @@ drain:
 
 ended:
 	MOVD	$const_Exited, R9
+
+say:
 	MOVW	R9, packet(R19)
 	MOVW	R21, (packet+4)(R19)
 	MOVD	$const_Control, R0
@@ -176,6 +168,9 @@ ended:
 	MOVD	ZR, R5
 	MOVD	$SYS_sendto, R8
 	SVC
+	MOVWU	packet(R19), R9
+	CMP	$const_Stopped, R9
+	BEQ	next
 	MOVD	ZR, R0
 	MOVD	$SYS_exit_group, R8
 	SVC

@@ -2,7 +2,6 @@ package pack
 
 import (
 	"archive/tar"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -117,25 +116,12 @@ func unmapID(id, offset, count uint32) (int, bool) {
 
 // xattrs are the attributes of an open file as PAX records.
 func (w *Writer) xattrs(fd int, as string) (map[string]string, error) {
-	var few [1 << 10]byte
-	list := few[:]
-	n, err := unix.Flistxattr(fd, list)
-	if errors.Is(err, unix.ERANGE) {
-		list = make([]byte, 64<<10) // XATTR_LIST_MAX
-		n, err = unix.Flistxattr(fd, list)
-	}
-	if errors.Is(err, unix.EOPNOTSUPP) || err == nil && n == 0 {
-		return nil, nil
-	}
-	if err != nil {
+	names, err := rootfs.HarmlessXattrs(fd)
+	if err != nil || len(names) == 0 {
 		return nil, err
 	}
 	records, value, total := map[string]string{}, make([]byte, 64<<10), 0 // XATTR_SIZE_MAX
-	for name := range bytes.SplitSeq(list[:n], []byte{0}) {
-		attr := string(name)
-		if !rootfs.HarmlessXattr(attr) {
-			continue
-		}
+	for _, attr := range names {
 		n, err := unix.Fgetxattr(fd, attr, value)
 		if errors.Is(err, unix.ENODATA) {
 			continue

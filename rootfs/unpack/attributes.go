@@ -2,7 +2,6 @@ package unpack
 
 import (
 	"archive/tar"
-	"bytes"
 	"errors"
 	"slices"
 	"strings"
@@ -150,19 +149,13 @@ func xattrRefused(err error) bool {
 // clearXattrs takes the user.* attributes from a directory of a lower layer,
 // which this layer describes anew.
 func (u *unpacker) clearXattrs(fd int) error {
-	list := u.data() // longer than XATTR_LIST_MAX
-	n, err := unix.Flistxattr(fd, list)
-	if errors.Is(err, unix.EOPNOTSUPP) {
-		return nil
-	}
+	names, err := rootfs.HarmlessXattrs(fd)
 	if err != nil {
 		return err
 	}
-	for attr := range bytes.SplitSeq(list[:n], []byte{0}) {
-		if name := string(attr); rootfs.HarmlessXattr(name) {
-			if err := unix.Fremovexattr(fd, name); err != nil {
-				return err
-			}
+	for _, name := range names {
+		if err := unix.Fremovexattr(fd, name); err != nil {
+			return err
 		}
 	}
 	return nil
