@@ -36,9 +36,11 @@ type Beginning struct {
 	conn reaper.Conn
 	// outcome tells how that went, once.
 	outcome chan outcome
-	end     chan struct{}
-	once    sync.Once
-	told    sync.Once
+	// caught is closed when the program may run: its signals are caught.
+	caught chan struct{}
+	end    chan struct{}
+	once   sync.Once
+	told   sync.Once
 }
 
 // outcome is how the setting up ended, with the program running or an error,
@@ -56,7 +58,7 @@ var errGivenUp = errors.New("pid 1 was not needed after all")
 func Begin(hostNetwork bool) *Beginning {
 	b := &Beginning{
 		cloned: make(chan struct{}), end: make(chan struct{}),
-		outcome: make(chan outcome, 1),
+		outcome: make(chan outcome, 1), caught: make(chan struct{}),
 	}
 	go b.run(namespaces(hostNetwork))
 	return b
@@ -106,6 +108,7 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 		setup.Close()
 		return nil, err
 	}
+	<-b.caught
 	return payload, payload.Release()
 }
 

@@ -130,6 +130,7 @@ func (r *run) do(begun *Beginning) error {
 	// Not earlier: until there is something to undo, a signal that ends sbx ends
 	// all there is, and this takes as long as half of the set-up beside it.
 	signals.catch()
+	close(r.begun.caught)
 	stop := r.observe(r.init.pid)
 	err = r.watch(signals)
 	stop()
