@@ -107,7 +107,7 @@ func (s *Setup) CloseOthers() error {
 		}
 		if first := uint(fd) + 1; first <= last {
 			if err := unix.CloseRange(first, last, 0); err != nil {
-				return &StageError{noStage, fmt.Errorf("close what was inherited: %w", err)}
+				return fmt.Errorf("start pid 1 of the sandbox: close what was inherited: %w", err)
 			}
 		}
 	}

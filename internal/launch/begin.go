@@ -93,10 +93,20 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 		return nil, err
 	}
 	// From here on these lines run in pid 1.
-	born := setup.CloseOthers()
-	b.child, b.conn = newFirst(process.Pid, ours, theirs), reaper.NewConn(ours)
+	first := newFirst(process.Pid, ours, theirs)
+	if err := setup.CloseOthers(); err != nil {
+		// It holds pipes that somebody reads to their end, perhaps the one whom
+		// the order to end would have to come from: it must not wait for that.
+		process.Exit(1)
+		setup.Close()
+		first.close()
+		b.err = err
+		close(b.cloned)
+		return nil, err
+	}
+	b.child, b.conn = first, reaper.NewConn(ours)
 	close(b.cloned)
-	payload, err := b.setUp(setup, born)
+	payload, err := b.setUp(setup)
 	if err == nil {
 		err = payload.Become(process)
 	}
@@ -112,8 +122,8 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 	return payload, payload.Release()
 }
 
-// setUp waits for the plan and carries it out, if pid 1 was born well.
-func (b *Beginning) setUp(setup *initproc.Setup, born error) (payload *initproc.Payload, err error) {
+// setUp waits for the plan and carries it out.
+func (b *Beginning) setUp(setup *initproc.Setup) (payload *initproc.Payload, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("pid 1 of the sandbox: %v (please report this)", r)
@@ -122,9 +132,6 @@ func (b *Beginning) setUp(setup *initproc.Setup, born error) (payload *initproc.
 	fds, goOn := setup.Wait()
 	if !goOn {
 		return nil, errGivenUp
-	}
-	if born != nil {
-		return nil, born
 	}
 	return setup.Do(b.plan, fds)
 }
