@@ -153,43 +153,6 @@ func (g *guard) reserveTop(names []dirent) {
 	}
 }
 
-// dotGit handles .git: a repository, or a file that names one elsewhere.
-func (g *guard) dotGit(name string, e dirent) {
-	if e.kind != unix.DT_DIR {
-		g.protect(name, "names the repository, whose config and hooks git obeys")
-		return
-	}
-	g.repository(name)
-}
-
-// repository protects the parts of a git directory that make git start
-// programs, and leaves objects, refs and index writable.
-func (g *guard) repository(rel string) {
-	names, err := g.list(rel)
-	if err != nil {
-		g.unprotected(rel, "cannot be read: "+err.Error())
-		return
-	}
-	if len(names) == 0 {
-		// Not a repository yet, perhaps a placeholder that a crash has left.
-		g.protect(rel, "a repository made here would have its config and hooks obeyed by git")
-		return
-	}
-	for _, rule := range gitRules {
-		name := join(rel, rule.name)
-		switch {
-		case slices.ContainsFunc(names, func(e dirent) bool { return e.name == rule.name }):
-			g.protect(name, rule.reason)
-		case rule.reserve:
-			g.pin(rel)
-			g.reserve(name, rule)
-		}
-	}
-	for _, name := range g.configured(rel) {
-		g.protect(name, "the repository's config takes hooks or settings from it")
-	}
-}
-
 // protect binds one name read-only and pins the directories above it.
 func (g *guard) protect(rel, reason string) {
 	if g.done[rel] {

@@ -45,8 +45,16 @@ func TestGuard(t *testing.T) {
 		"submodules and worktrees": {
 			tree: append(gitDir(".git"), "file .git/modules/x/config y", "file .git/worktrees/w/commondir ../..",
 				"file sub/.git gitdir: ../.git/modules/x", "dir .vscode", "dir .idea"),
-			readOnly: []string{".git/hooks", ".git/config", ".git/modules", ".git/worktrees", "sub/.git", ".vscode", ".idea"},
-			pinned:   []string{".git", "sub"}, missing: git(".git"),
+			readOnly: []string{".git/hooks", ".git/config", ".git/modules", ".git/worktrees", ".git/worktrees/w/commondir", "sub/.git", ".vscode", ".idea"},
+			pinned:   []string{".git", "sub", ".git/worktrees/w"}, missing: append(git(".git"), ".git/worktrees/w/config.worktree"),
+		},
+		"repositories of submodules, and what is none": {
+			tree: append(append(gitDir(".git"), gitDir(".git/modules/libs/x")...), "file .git/modules/y/config x", "file .git/worktrees/w/gitdir x", "dir .vscode", "dir .idea"),
+			readOnly: []string{
+				".git/hooks", ".git/config", ".git/modules", ".git/worktrees", ".git/modules/libs/x/hooks", ".git/modules/libs/x/config", ".vscode", ".idea",
+			},
+			pinned:  []string{".git", ".git/modules/libs/x"},
+			missing: append(git(".git"), git(".git/modules/libs/x")...),
 		},
 		"a worktree": {
 			tree: []string{"file .git gitdir: /elsewhere"}, readOnly: []string{".git"}, missing: []string{".vscode", ".idea"},
@@ -169,7 +177,8 @@ func TestGuardErrors(t *testing.T) {
 // and the rest of the tree can.
 func TestGuarded(t *testing.T) {
 	dir := t.TempDir()
-	tree(t, dir, append(gitDir("data/a/.git"), "file data/.envrc x", "file data/a/code x", "dir root")...)
+	repositories := append(gitDir("data/a/.git"), gitDir("data/a/.git/modules/libs/m")...)
+	tree(t, dir, append(repositories, "file data/a/.git/worktrees/w/commondir ../..", "file data/.envrc x", "file data/a/code x", "dir root")...)
 	before, err := Guard(filepath.Join(dir, "data"), "/data")
 	if err != nil {
 		t.Fatal(err)
@@ -200,11 +209,23 @@ func guardedBody(dir string) error {
 		return err
 	}
 	c := &checks{}
-	for _, path := range []string{"a/.git/config", "a/.git/hooks/x", ".envrc", "a/.git/commondir", ".vscode/tasks.json", ".git/config"} {
+	for _, path := range []string{
+		"a/.git/config", "a/.git/hooks/x", ".envrc", "a/.git/commondir", ".vscode/tasks.json", ".git/config",
+		"a/.git/modules/x", "a/.git/modules/libs/x", "a/.git/modules/libs/m/config", "a/.git/modules/libs/m/hooks/x",
+		"a/.git/worktrees/x", "a/.git/worktrees/w/commondir", "a/.git/worktrees/w/config.worktree",
+	} {
 		c.cannotWrite("/data/"+path, unix.EROFS)
 	}
-	for _, path := range []string{"a", "a/.git", "a/.git/hooks", "a/.git/config", ".envrc", ".git", ".vscode", "a/.git/commondir"} {
-		c.fails("rename "+path, os.Rename("/data/"+path, filepath.Dir("/data/"+path)+"/away"), unix.EBUSY)
+	for _, path := range []string{"a/.git/modules/libs/m/HEAD", "a/.git/modules/libs/m/index", "a/.git/worktrees/w/HEAD"} {
+		c.ok("write "+path, os.WriteFile("/data/"+path, nil, 0o600))
+		c.ok("replace "+path, os.Rename("/data/"+path, "/data/"+path+".new"))
+		c.ok("replace "+path, os.Rename("/data/"+path+".new", "/data/"+path))
+	}
+	for _, path := range []string{
+		"a", "a/.git", "a/.git/hooks", "a/.git/config", ".envrc", ".git", ".vscode", "a/.git/commondir",
+		"a/.git/modules/libs", "a/.git/modules/libs/m", "a/.git/worktrees/w", "a/.git/worktrees/w/commondir",
+	} {
+		c.fails("rename "+path, os.Rename("/data/"+path, filepath.Dir("/data/"+path)+"/away"), unix.EBUSY, unix.EROFS)
 		c.fails("remove "+path, os.Remove("/data/"+path), unix.EBUSY, unix.EROFS, unix.ENOTEMPTY)
 	}
 	c.fails("replace", errors.Join(os.WriteFile("/data/mine", nil, 0o600), os.Rename("/data/mine", "/data/.envrc")), unix.EBUSY, unix.EXDEV)

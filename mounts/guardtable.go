@@ -83,23 +83,3 @@ func GuardRules() []GuardRule {
 		},
 	}
 }
-
-// gitRule is one name in the directory of a repository.
-type gitRule struct {
-	name, reason string
-	directory    bool
-	reserve      bool
-	content      string // of the placeholder of a file
-}
-
-// gitRules are the names in a git directory through which a repository makes
-// git start programs; see gitrepository-layout(5), githooks(5), git-config(1).
-var gitRules = [...]gitRule{
-	{name: "hooks", directory: true, reserve: true, reason: "git runs these on commit, checkout, merge and push"},
-	{name: "config", reserve: true, reason: "core.fsmonitor, core.sshCommand, aliases and filters are commands"},
-	{name: "config.worktree", reserve: true, reason: "read like config when extensions.worktreeConfig is set"},
-	// "." is what git does without the file; an empty one is an error to it.
-	{name: "commondir", reserve: true, content: ".\n", reason: "names another directory to take config and hooks from"},
-	{name: "modules", directory: true, reason: "repositories of submodules, with config and hooks of their own"},
-	{name: "worktrees", directory: true, reason: "tells linked worktrees elsewhere where to take config and hooks from"},
-}

@@ -41,6 +41,11 @@ func closingLine(p *plan.Plan, r launch.Result) string {
 		if line := missingLine(p, string(r.LastErr)); line != "" {
 			return line
 		}
+	default:
+		// git goes on, and ends well, after it could not write its config.
+		if line := guardedFile(p, string(r.LastErr)); line != "" {
+			return line
+		}
 	}
 	if r.Swallowed > 0 {
 		return fmt.Sprintf("%d bytes of standard input were taken and not read by the program: what reads the same input next will miss them; add < /dev/null to a program that needs none", r.Swallowed)
@@ -99,7 +104,7 @@ func missingLine(p *plan.Plan, tail string) string {
 		return fmt.Sprintf("this host has no %s, which the program needs; bring the library's directory with --ro DIR and -e LD_LIBRARY_PATH=DIR",
 			strings.Join(names, ", "))
 	}
-	for _, find := range []func(*plan.Plan, string) string{guardedFile, missingLibrary, missingCommand, missingModule, missingFile} {
+	for _, find := range []func(*plan.Plan, string) string{guardedFile, notEmpty, missingRepository, missingLibrary, missingCommand, missingModule, missingFile} {
 		if line := find(p, tail); line != "" {
 			return line
 		}

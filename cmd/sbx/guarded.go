@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -35,11 +36,49 @@ func guardedFile(p *plan.Plan, tail string) string {
 	if guarded == "" || slices.Contains(p.Shown, guarded) || !inWritable(p, guarded) {
 		return ""
 	}
-	next := "write it outside"
-	if path.Base(guarded) == ".git" {
-		next = "run `git init` outside first"
+	return fmt.Sprintf("%s stays read-only in a --rw tree, because programs of this host obey what is in it; %s", quote.Quote(guarded), outside(guarded))
+}
+
+// outside says how the user himself does what the program could not.
+func outside(guarded string) string {
+	switch dir, name := path.Split(guarded); {
+	case name == ".git":
+		return "run `git init` outside first"
+	case !strings.Contains(dir, ".git/"):
+		return "write it outside"
+	case name == "config", name == "config.worktree":
+		return "the rest of git works; settings, remotes and names of branches are for git outside"
+	case name == "worktrees":
+		return "run `git worktree` outside"
+	case name == "modules":
+		return "run `git submodule` outside"
+	default:
+		return "write it outside"
 	}
-	return fmt.Sprintf("%s stays read-only in a --rw tree, because programs of this host obey what is in it; %s", quote.Quote(guarded), next)
+}
+
+// notEmpty knows git's words for a share that has nothing in it but what holds
+// places, which the user cannot see from outside.
+func notEmpty(p *plan.Plan, tail string) string {
+	name := lastMatch(`destination path '([^']+)' already exists and is not an empty directory`, tail)
+	if name == "" {
+		return ""
+	}
+	if !path.IsAbs(name) {
+		name = path.Join(p.Process.Dir, name)
+	}
+	name = path.Clean(name)
+	var held []string
+	for _, ph := range p.Placeholders {
+		if path.Dir(ph.Target) == name {
+			held = append(held, path.Base(ph.Target))
+		}
+	}
+	if len(held) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s has %s in it while the program runs, empty and read-only, because programs of this host would obey them; name a new directory in it",
+		quote.Quote(name), strings.Join(held, ", "))
 }
 
 // longer is the one of two places that holds name and lies deeper.
@@ -59,4 +98,16 @@ func inWritable(p *plan.Plan, place string) bool {
 		}
 	}
 	return nearest.Target != "" && !nearest.ReadOnly
+}
+
+// missingRepository is for a share that is a linked worktree or a submodule alone.
+func missingRepository(p *plan.Plan, tail string) string {
+	name := lastMatch(`not a git repository: (/[^\n]*[^\n)])`, tail)
+	if name == "" {
+		return ""
+	}
+	if _, err := os.Lstat(name); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("the repository of this worktree, %s, is not in the sandbox; share a directory that has both, under its own name", quote.Quote(name))
 }
