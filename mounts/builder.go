@@ -91,8 +91,16 @@ func (b *Builder) begin() error {
 		return fmt.Errorf("make the mounts private: %w", err)
 	}
 	options := append(tmpfsOptions(b.scratch.Size, b.scratch.Inodes), option{"mode", "0711"})
+	const attrs = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_NODEV
 	var err error
-	b.base, err = newMount("tmpfs", options, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV)
+	// In larger blocks where a file has them whole, so that no memory is lost: the
+	// program is copied here, which takes a third of the time (tmpfs(5); in blocks
+	// of less than 2 MiB since Linux 6.14).
+	b.base, err = newMount("tmpfs", append(options, option{"huge", "within_size"}), attrs)
+	if errors.Is(err, unix.EINVAL) {
+		// A kernel without huge pages.
+		b.base, err = newMount("tmpfs", options, attrs)
+	}
 	if err != nil {
 		return fmt.Errorf("mount the private tmpfs: %w", err)
 	}

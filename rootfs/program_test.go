@@ -245,6 +245,25 @@ func TestCopyTo(t *testing.T) {
 	}
 }
 
+// Where sendfile(2) is refused, as for a file that is appended to, the copy is made
+// by reading and writing.
+func TestCopyUnhashedWithoutSendfile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "prog")
+	content := append([]byte("#!/bin/sh\n"), bytes.Repeat([]byte("0123456789"), plainChunk/4)...)
+	must(t, os.WriteFile(file, content, 0o755))
+	dst, err := os.OpenFile(filepath.Join(t.TempDir(), "copy"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	must(t, err)
+	defer func() { _ = dst.Close() }()
+	src := openIn(t, file)
+	if n, err := src.send(dst, int(src.File.Fd())); n != 0 || err != nil {
+		t.Fatalf("sendfile(2) was not refused: %d, %v", n, err)
+	}
+	must(t, src.CopyUnhashed(dst))
+	if copied, err := os.ReadFile(dst.Name()); err != nil || !bytes.Equal(copied, content) {
+		t.Errorf("a copy of %d bytes, %v", len(copied), err)
+	}
+}
+
 // Another process that was handed the descriptor copies it without the name.
 func TestProgramFromFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "prog")

@@ -3,7 +3,6 @@ package userns
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -152,8 +151,7 @@ func testStartHelper(t *testing.T, start func(time.Duration, string) error) {
 				return
 			}
 			var failed *HelperError
-			var exit *exec.ExitError
-			if !errors.As(err, &failed) || !errors.As(err, &exit) || failed.Path != path {
+			if !errors.As(err, &failed) || failed.Path != path {
 				t.Fatalf("got %v", err)
 			}
 			if !strings.HasPrefix(err.Error(), "run "+path+": "+test.want) || len(failed.Stderr) > maxHelperMessage {

@@ -29,7 +29,7 @@ type HelperError struct {
 	// Stderr is the start of what it printed, at most 400 bytes, raw. Its author
 	// is the host, yet it may quote names that are not: Error quotes it.
 	Stderr string
-	// Err is what starting or waiting returned, such as an *exec.ExitError.
+	// Err is why it could not be started, or how it ended.
 	Err error
 }
 

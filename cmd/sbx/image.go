@@ -26,7 +26,7 @@ type imageCommand struct {
 // imageStore opens the store for work on images in it; the error says so when
 // there is none. Unlike a run it holds no image.
 func imageStore() (*kept, error) {
-	facts, held, err := plan.Look(context.Background(), plan.Spec{Program: "image"}, false)
+	facts, held, err := plan.Look(context.Background(), plan.Spec{Program: "image"}, plan.LookOptions{})
 	held.Close()
 	if err != nil {
 		return nil, err

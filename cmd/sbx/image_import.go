@@ -122,7 +122,7 @@ func summary(r launch.ImportResult, took time.Duration) string {
 // made if it is not there.
 func openForImages(mode userns.Mode) (plan.Identity, *rootfs.Store, error) {
 	spec := plan.Spec{Program: "image", Userns: mode}
-	facts, held, err := plan.Look(context.Background(), spec, false)
+	facts, held, err := plan.Look(context.Background(), spec, plan.LookOptions{})
 	defer held.Close()
 	if err != nil {
 		return plan.Identity{}, nil, err

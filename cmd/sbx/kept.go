@@ -16,7 +16,7 @@ type kept struct {
 }
 
 func openKept() (*kept, error) {
-	facts, held, err := plan.Look(context.Background(), plan.Spec{Program: "gc"}, true)
+	facts, held, err := plan.Look(context.Background(), plan.Spec{Program: "gc"}, plan.LookOptions{Hold: true})
 	if err != nil {
 		held.Close()
 		return nil, err

@@ -47,7 +47,7 @@ func lookPlan(spec plan.Spec) (*plan.Plan, *plan.Held, error) {
 	if spec.In != "" {
 		return prepareKept(spec)
 	}
-	facts, held, err := plan.Look(context.Background(), spec, false)
+	facts, held, err := plan.Look(context.Background(), spec, plan.LookOptions{})
 	if err != nil {
 		return nil, held, err
 	}

@@ -170,7 +170,7 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 		begun = launch.Begin(spec.Network == plan.NetworkHost)
 		defer begun.Abandon()
 	}
-	p, held, err := c.prepare(spec, s)
+	p, held, err := c.prepare(spec, begun, s)
 	defer held.Close()
 	if err != nil {
 		return err
@@ -206,12 +206,12 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 }
 
 // prepare looks, makes the image if it has to be made, and decides.
-func (c *runCommand) prepare(spec plan.Spec, s streams) (*plan.Plan, *plan.Held, error) {
+func (c *runCommand) prepare(spec plan.Spec, begun *launch.Beginning, s streams) (*plan.Plan, *plan.Held, error) {
 	ctx := context.Background()
 	if spec.In != "" {
 		return prepareKept(spec)
 	}
-	facts, held, err := plan.Look(ctx, spec, true)
+	facts, held, err := plan.Look(ctx, spec, plan.LookOptions{Hold: true, Maps: begun.Map})
 	if err != nil {
 		return nil, held, err
 	}
@@ -236,7 +236,7 @@ func (c *runCommand) prepare(spec plan.Spec, s streams) (*plan.Plan, *plan.Held,
 		}
 	}
 	held.Close()
-	facts, held, err = plan.Look(ctx, spec, true)
+	facts, held, err = plan.Look(ctx, spec, plan.LookOptions{Hold: true})
 	if err != nil {
 		return nil, held, err
 	}

@@ -18,7 +18,7 @@ type gcCommand struct{}
 
 // Run is the command: it looks as a run would, and removes what is left over.
 func (c *gcCommand) Run(s streams) error {
-	facts, held, err := plan.Look(context.Background(), plan.Spec{Program: "gc"}, true)
+	facts, held, err := plan.Look(context.Background(), plan.Spec{Program: "gc"}, plan.LookOptions{Hold: true})
 	defer held.Close()
 	if err != nil {
 		return err

@@ -73,7 +73,7 @@ func Examine(ctx context.Context, binary string) Findings {
 // making anything.
 func (f *Findings) look(ctx context.Context) {
 	spec := plan.Spec{Program: "true"}
-	facts, held, err := plan.Look(ctx, spec, false)
+	facts, held, err := plan.Look(ctx, spec, plan.LookOptions{})
 	held.Close()
 	f.Facts = facts
 	if f.Facts.Kernel.LandlockABI == 0 {

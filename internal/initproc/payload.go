@@ -299,7 +299,7 @@ func (pl *Payload) Release() error {
 		err = &RunError{NotFound: errors.Is(err, unix.ENOENT), err: err}
 	}
 	if err != nil {
-		return &StageError{len(p.stages) - 1, err}
+		return &StageError{len(p.steps) - 1, err}
 	}
 	return nil
 }

@@ -48,7 +48,7 @@ func TestOnlyAProcfsIsWritten(t *testing.T) {
 }
 
 func TestUnknownStage(t *testing.T) {
-	if err := new(process).do(plan.Stage{Op: "nonsense"}); err == nil || !strings.Contains(err.Error(), "nonsense") {
+	if err := new(process).do(plan.Step{Op: "nonsense"}); err == nil || !strings.Contains(err.Error(), "nonsense") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -56,7 +56,7 @@ func TestUnknownStage(t *testing.T) {
 // The host's own stages and pid 1's are told apart: none of the host's is pid 1's.
 func TestHostStagesAreNotPid1s(t *testing.T) {
 	for _, op := range []plan.Op{plan.OpBuildImage, plan.OpSandbox, plan.OpPlace, plan.OpCgroup, plan.OpClone, plan.OpMaps, plan.OpPayload} {
-		if err := new(process).do(plan.Stage{Op: op}); err == nil {
+		if err := new(process).do(plan.Step{Op: op}); err == nil {
 			t.Errorf("pid 1 carries out %s", op)
 		}
 	}

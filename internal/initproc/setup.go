@@ -31,7 +31,7 @@ import (
 type process struct {
 	*Setup
 	plan    *plan.Plan
-	stages  []plan.Stage
+	steps   []plan.Step
 	conn    reaper.Conn
 	builder *mounts.Builder
 	held    map[int]int // copy-in sources by index
@@ -163,14 +163,14 @@ func shorten(text string) string {
 // those of [Setup.Wait]. The error is a [*StageError].
 func (s *Setup) Do(pl *plan.Plan, fds []int) (*Payload, error) {
 	p := &process{
-		Setup: s, plan: pl, stages: pl.Stages(), conn: reaper.NewConn(s.control),
+		Setup: s, plan: pl, steps: pl.Steps(), conn: reaper.NewConn(s.control),
 		dir: -1, slave: -1, proc: -1, self: -1, held: map[int]int{},
 	}
 	defer p.closeFiles()
 	if err := p.begin(fds); err != nil {
 		return nil, &StageError{noStage, err}
 	}
-	for i, st := range p.stages {
+	for i, st := range p.steps {
 		if st.Where != plan.InInit {
 			continue
 		}
@@ -184,7 +184,7 @@ func (s *Setup) Do(pl *plan.Plan, fds []int) (*Payload, error) {
 		err = p.letGo()
 	}
 	if err != nil {
-		return nil, &StageError{len(p.stages) - 1, err}
+		return nil, &StageError{len(p.steps) - 1, err}
 	}
 	return payload, nil
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/sbx-run/sbx/rootfs"
 )
 
-// do carries out one stage.
-func (p *process) do(st plan.Stage) error {
+// do carries out one step.
+func (p *process) do(st plan.Step) error {
 	switch st.Op {
 	case plan.OpCgroupNS:
 		// Here and not at the clone: the namespace's root is the cgroup of the

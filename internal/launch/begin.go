@@ -29,8 +29,11 @@ import (
 // take longer than everything that it has to do, is off the way to the program.
 type Beginning struct {
 	cloned chan struct{}
-	child  *child
+	first  *child // what was cloned; it does not change
+	child  *child // the same, until a run takes it
 	err    error
+	// mapping is nil until somebody knows the id maps.
+	mapping *mapping
 	// plan is what pid 1 carries out once it is told to go on.
 	plan *plan.Plan
 	conn reaper.Conn
@@ -38,9 +41,11 @@ type Beginning struct {
 	outcome chan outcome
 	// caught is closed when the program may run: its signals are caught.
 	caught chan struct{}
-	end    chan struct{}
-	once   sync.Once
-	told   sync.Once
+	// going is closed when pid 1 has taken up the plan.
+	going chan struct{}
+	end   chan struct{}
+	once  sync.Once
+	told  sync.Once
 }
 
 // outcome is how the setting up ended, with the program running or an error,
@@ -57,8 +62,8 @@ var errGivenUp = errors.New("pid 1 was not needed after all")
 // the command line may be wrong as well, and that comes first.
 func Begin(hostNetwork bool) *Beginning {
 	b := &Beginning{
-		cloned: make(chan struct{}), end: make(chan struct{}),
-		outcome: make(chan outcome, 1), caught: make(chan struct{}),
+		cloned: make(chan struct{}), going: make(chan struct{}), caught: make(chan struct{}),
+		outcome: make(chan outcome, 1), end: make(chan struct{}),
 	}
 	go b.run(namespaces(hostNetwork))
 	return b
@@ -104,7 +109,7 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 		close(b.cloned)
 		return nil, err
 	}
-	b.child, b.conn = first, reaper.NewConn(ours)
+	b.first, b.child, b.conn = first, first, reaper.NewConn(ours)
 	close(b.cloned)
 	payload, err := b.setUp(setup)
 	if err == nil {
@@ -133,6 +138,7 @@ func (b *Beginning) setUp(setup *initproc.Setup) (payload *initproc.Payload, err
 	if !goOn {
 		return nil, errGivenUp
 	}
+	close(b.going)
 	return setup.Do(b.plan, fds)
 }
 
@@ -158,17 +164,33 @@ func (b *Beginning) take() (*child, error) {
 	return c, b.err
 }
 
+// handOver is how long goOn waits at most. Where pid 1 is killed at that moment
+// the wait is for nothing.
+const handOver = 5 * time.Millisecond
+
 // goOn tells pid 1 to carry out the plan; it has its id maps. The descriptors are
 // those that the plan is about, see [plan.GoStdin].
+//
+// It returns when pid 1 has taken the plan up. What the caller does next is for
+// later, and would take a processor and a place in the runtime's schedule from pid 1,
+// for which everybody waits.
 func (b *Beginning) goOn(p *plan.Plan, files ...*os.File) error {
 	b.plan = p
-	var err error
+	err := errGivenUp
 	b.told.Do(func() { err = sendGo(b.conn, files...) })
-	return err
+	if err != nil {
+		return err
+	}
+	select {
+	case <-b.going:
+	case <-time.After(handOver):
+	}
+	return nil
 }
 
 // giveUp tells pid 1 to end, if it was not told to go on, and waits for its end.
 func (b *Beginning) giveUp(c *child) {
+	b.settle()
 	b.told.Do(func() { _ = b.conn.Send(reaper.Packet{Op: reaper.Kill}) })
 	c.awaitEnd()
 	b.result()

@@ -9,9 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/sbx-run/sbx/internal/plan"
 	"github.com/sbx-run/sbx/internal/reaper"
-	"github.com/sbx-run/sbx/userns"
 )
 
 // self is the binary to execute again. The link leads to the file that runs
@@ -113,18 +111,6 @@ func setupCapabilities() []uintptr {
 		unix.CAP_CHOWN, unix.CAP_DAC_OVERRIDE, unix.CAP_DAC_READ_SEARCH, unix.CAP_FOWNER, unix.CAP_FSETID,
 		unix.CAP_KILL, unix.CAP_NET_ADMIN, unix.CAP_SYS_PTRACE, unix.CAP_SYS_RESOURCE, unix.CAP_SYS_CHROOT,
 	}
-}
-
-// writeMaps makes U1 what the plan says.
-func (c *child) writeMaps(id plan.Identity) error {
-	if id.Direct {
-		return userns.WriteDirect(c.pid, id.Layout.SetupUID, id.Layout.SetupGID, id.Layout.DenySetgroups())
-	}
-	if err := id.Helpers.Write(c.pid, id.Layout.SetupUID, id.Layout.SetupGID); err != nil {
-		// A container often leaves the helpers no right to do their work.
-		return fmt.Errorf("%w; --userns=single needs no helper, and makes the program act as you", err)
-	}
-	return nil
 }
 
 // release lets a worker go on, with the descriptors it needs.

@@ -19,12 +19,8 @@ func begunRun(t *testing.T) *run {
 	t.Helper()
 	begun := Begin(false)
 	t.Cleanup(begun.Abandon)
-	me := userns.Identity{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
-	layout, err := userns.NewLayout(userns.Single, me, userns.Identity{UID: 1000, GID: 1000}, userns.Subordinate{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := &run{begun: begun, plan: &plan.Plan{Identity: plan.Identity{Mode: userns.Single, Layout: layout, Direct: true}}}
+	r := &run{begun: begun, plan: &plan.Plan{Identity: singleIdentity(t)}}
+	var err error
 	if r.init, err = begun.take(); err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +32,16 @@ func begunRun(t *testing.T) *run {
 		}
 	})
 	return r
+}
+
+func singleIdentity(t *testing.T) plan.Identity {
+	t.Helper()
+	me := userns.Identity{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+	layout, err := userns.NewLayout(userns.Single, me, userns.Identity{UID: 1000, GID: 1000}, userns.Subordinate{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan.Identity{Mode: userns.Single, Layout: layout, Direct: true}
 }
 
 func alive(pid int) bool { return unix.Kill(pid, 0) == nil }
@@ -62,6 +68,55 @@ func TestRestart(t *testing.T) {
 		if ownErr != nil || err != nil || own == its {
 			t.Errorf("namespace %s: %s, %v", ns, its, err)
 		}
+	}
+}
+
+// Maps that were written early are those of the run, or another pid 1 is taken.
+func TestMapsWrittenEarly(t *testing.T) {
+	sbxtest.Need(t, sbxtest.UserNamespaces(), sbxtest.OrdinaryUser())
+	id := singleIdentity(t)
+	begun := Begin(false)
+	defer begun.Abandon()
+	if !begun.fits(id) {
+		t.Error("a pid 1 without maps does not fit")
+	}
+	begun.Map(id)
+	if err := <-begun.maps(id); err != nil {
+		t.Fatal(err)
+	}
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/uid_map", begun.first.pid))
+	if want := fmt.Sprintf("0 %d 1", os.Getuid()); err != nil || strings.Join(strings.Fields(string(maps)), " ") != want {
+		t.Errorf("its map is %q, %v, want %q", maps, err, want)
+	}
+	if !begun.fits(id) {
+		t.Error("a pid 1 with its maps does not fit")
+	}
+	other := singleIdentity(t)
+	other.Layout.SetupUID[0].Outside++
+	if begun.fits(other) {
+		t.Error("a pid 1 with other maps fits")
+	}
+	other = singleIdentity(t)
+	other.Layout.Mode = userns.NoMap
+	if begun.fits(other) {
+		t.Error("a pid 1 of another mode fits")
+	}
+}
+
+// A run that is given up while its maps are written waits for that: the number of a
+// process that was reaped may be somebody else's.
+func TestAbandonWaitsForTheMaps(t *testing.T) {
+	sbxtest.Need(t, sbxtest.UserNamespaces(), sbxtest.OrdinaryUser())
+	begun := Begin(false)
+	begun.Map(singleIdentity(t))
+	begun.Abandon()
+	select {
+	case _, open := <-begun.mapping.done:
+		if open {
+			t.Error("the writing had not ended")
+		}
+	default:
+		t.Error("the writing had not ended")
 	}
 }
 

@@ -73,6 +73,10 @@ type run struct {
 // error means that the program was not executed, or that its end is unknown.
 // With account, Result.Rusage is filled in, for which pid 1 has to be waited for.
 func Run(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Result, error) {
+	if !begun.fits(p.Identity) {
+		begun = Begin(p.HostNetwork)
+		defer begun.Abandon()
+	}
 	result, err := runOnce(p, held, begun, account)
 	var stage *StageError
 	if p.Root.InMemory && !p.Root.Bounded && errors.As(err, &stage) && stage.Stage.Op == plan.OpRoot {
@@ -116,8 +120,7 @@ func (r *run) do(begun *Beginning) error {
 		return err
 	}
 	r.init.detach()
-	maps := make(chan error, 1)
-	go func() { maps <- r.init.writeMaps(r.plan.Identity) }()
+	maps := r.begun.maps(r.plan.Identity)
 	// They stay caught: there is nothing left to do behind a run, and giving each
 	// of them back takes the runtime as long as catching them.
 	signals := caught{c: make(chan os.Signal, 16)}

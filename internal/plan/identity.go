@@ -12,29 +12,43 @@ import (
 // identity chooses the mode, lays out both user namespaces and finds the user
 // inside.
 func identity(s Spec, f Facts) (Identity, User, error) {
-	isRoot := f.Caller.UID == 0
 	id, err := chooseMode(s, f)
 	if err != nil {
 		return id, User{}, err
 	}
-
 	u, err := payloadUser(s, f, id.Mode)
 	if err != nil {
 		return id, u, err
 	}
-	host := userns.Identity{UID: f.Caller.UID, GID: f.Caller.GID}
-	inside := userns.Identity{UID: u.UID, GID: u.GID}
-	if isRoot {
-		id.Layout, err = userns.NewRootLayout(id.Mode, inside, f.Subordinate)
-	} else {
-		id.Layout, err = userns.NewLayout(id.Mode, host, inside, f.Subordinate)
-	}
-	if err != nil {
+	if id.Layout, err = layout(f, id.Mode, userns.Identity{UID: u.UID, GID: u.GID}); err != nil {
 		return id, u, &Misuse{Reason: err.Error()}
 	}
-	id.Direct = isRoot || id.Mode == userns.Single
-	id.SetGroups = id.Mode != userns.Single || isRoot
 	return id, u, nil
+}
+
+func layout(f Facts, mode userns.Mode, inside userns.Identity) (userns.Layout, error) {
+	if f.Caller.UID == 0 {
+		return userns.NewRootLayout(mode, inside, f.Subordinate)
+	}
+	return userns.NewLayout(mode, userns.Identity{UID: f.Caller.UID, GID: f.Caller.GID}, inside, f.Subordinate)
+}
+
+// tellMaps tells U1's maps, which do not depend on who the program is to be.
+func (l *look) tellMaps() error {
+	if l.opt.Maps == nil || l.spec.In != "" {
+		return nil
+	}
+	id, err := chooseMode(l.spec, l.facts)
+	if err != nil {
+		return nil //nolint:nilerr // Build comes to the same, when everything else has been looked at
+	}
+	known, err := layout(l.facts, id.Mode, userns.Identity{})
+	if err != nil {
+		return nil //nolint:nilerr // the same
+	}
+	id.Layout = userns.Layout{Mode: known.Mode, SetupUID: known.SetupUID, SetupGID: known.SetupGID}
+	l.opt.Maps(id)
+	return nil
 }
 
 // chooseMode is the part of identity that does not depend on the image.
@@ -48,6 +62,9 @@ func chooseMode(s Spec, f Facts) (Identity, error) {
 	} else if reason != "" && s.Userns != userns.Single {
 		return id, misuse("--userns=%s: %s; `sbx doctor --admin` prints what to ask the administrator for", s.Userns, reason)
 	}
+	isRoot := f.Caller.UID == 0
+	id.Direct = isRoot || id.Mode == userns.Single
+	id.SetGroups = id.Mode != userns.Single || isRoot
 	return id, nil
 }
 

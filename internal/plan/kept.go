@@ -100,7 +100,7 @@ type KeptRoot struct {
 // then on, with an error too.
 func LookKept(ctx context.Context, s Spec, k KeptRoot) (Facts, *Held, error) {
 	held := &Held{Sandbox: k.Sandbox, Image: k.Image}
-	l := &look{ctx: ctx, spec: s, hold: true, held: held, kept: &k, tree: rootfs.RootFromFile(k.View, "/")}
+	l := &look{ctx: ctx, spec: s, opt: LookOptions{Hold: true}, held: held, kept: &k, tree: rootfs.RootFromFile(k.View, "/")}
 	return l.run()
 }
 

@@ -59,14 +59,23 @@ func (h *Held) Close() {
 // maxIdentityFile bounds what is read of an image's passwd and group (SECURITY A6).
 const maxIdentityFile = 1 << 20
 
-// Look reads the host for a run. With hold the store is opened, and made if it
-// is not there, and the image is held against removal; without, as for a dry
-// run, nothing on the host is changed. Held is not nil even with an error.
+// LookOptions say what may happen while looking.
+type LookOptions struct {
+	// Hold: the store is opened, and made if it is not there, and the image is held
+	// against removal. Without, as for a dry run, nothing on the host is changed.
+	Hold bool
+	// Maps, if it is not nil, is told the identity of which U1's maps will be as soon
+	// as they are known, which is long before the rest is. Of its Layout only they
+	// are set. It is not called for a run that will fail, or in a kept sandbox.
+	Maps func(Identity)
+}
+
+// Look reads the host for a run. Held is not nil even with an error.
 //
 // An image that has to be made first is a fact (Image.Build); look again when
 // it has been made.
-func Look(ctx context.Context, s Spec, hold bool) (Facts, *Held, error) {
-	return (&look{ctx: ctx, spec: s, hold: hold, held: &Held{}}).run()
+func Look(ctx context.Context, s Spec, opt LookOptions) (Facts, *Held, error) {
+	return (&look{ctx: ctx, spec: s, opt: opt, held: &Held{}}).run()
 }
 
 func (l *look) run() (Facts, *Held, error) {
@@ -88,7 +97,7 @@ func (l *look) run() (Facts, *Held, error) {
 type look struct {
 	ctx   context.Context
 	spec  Spec
-	hold  bool
+	opt   LookOptions
 	facts Facts
 	held  *Held
 	host  *rootfs.Root
@@ -98,7 +107,7 @@ type look struct {
 
 func (l *look) all() error {
 	steps := []func() error{
-		l.caller, l.kernel, l.streams, l.environment, l.store, l.shares, l.copies, l.image, l.program, l.filled,
+		l.caller, l.tellMaps, l.kernel, l.streams, l.environment, l.store, l.shares, l.copies, l.image, l.program, l.filled,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {

@@ -28,7 +28,7 @@ func (l *look) store() error {
 	if l.facts.Store, err = filepath.EvalSymlinks(l.facts.Store); err != nil {
 		return fmt.Errorf("find the store: %w", err)
 	}
-	if l.hold {
+	if l.opt.Hold {
 		l.held.Store, err = rootfs.OpenStore(l.facts.Store)
 	}
 	return err
@@ -68,9 +68,9 @@ func (l *look) ownImage(name string) error {
 		return err
 	}
 	var info rootfs.ImageInfo
-	if l.hold && l.held.Store == nil {
+	if l.opt.Hold && l.held.Store == nil {
 		err = rootfs.ErrNoImage
-	} else if l.hold {
+	} else if l.opt.Hold {
 		var img *rootfs.Image
 		img, err = l.held.Store.FindImage(l.ctx, req)
 		if err == nil {

@@ -54,7 +54,7 @@ func (l *look) namedImage(ref string) error {
 
 // findNamed holds the image if things are to be held.
 func (l *look) findNamed(ref string) (rootfs.ImageInfo, error) {
-	if !l.hold {
+	if !l.opt.Hold {
 		return rootfs.InspectNamed(l.facts.Store, ref)
 	}
 	if l.held.Store == nil {

@@ -83,7 +83,7 @@ func (l *look) share(sh Share, tainted []string) (Shared, error) {
 
 // holdPlaces keeps the placeholders of other runs in a tree where they are.
 func (l *look) holdPlaces(dir string) error {
-	if l.held.Store == nil || !l.hold {
+	if l.held.Store == nil || !l.opt.Hold {
 		return nil
 	}
 	list, err := l.held.Store.Places()

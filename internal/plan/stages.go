@@ -1,12 +1,6 @@
 package plan
 
-import (
-	"fmt"
-	"strings"
-
-	"github.com/sbx-run/sbx/cgroupv2"
-	"github.com/sbx-run/sbx/mounts"
-)
+import "github.com/sbx-run/sbx/mounts"
 
 // Op names the action of a stage. Each is carried out in one place: those of
 // Host in internal/launch, the others in internal/initproc.
@@ -49,136 +43,97 @@ const (
 	InTarget Where = "payload" // between clone and execve, in U2
 )
 
-// Stage is one step of a run: its text is what the dry run prints, what the log
-// says, and what stands in front of an errno when it fails.
-type Stage struct {
-	Where Where  `json:"where"`
-	Op    Op     `json:"op"`
-	Text  string `json:"text"`
-	// Index is the element of Plan.Mounts or Plan.CopyIn that the stage is about.
+// Step is one step of a run, as far as whoever carries it out has to know it.
+type Step struct {
+	Where Where `json:"where"`
+	Op    Op    `json:"op"`
+	// Index is the element of Plan.Mounts or Plan.CopyIn that the step is about.
 	Index int `json:"index,omitempty"`
 }
 
-// Stages is the plan as an ordered list. pid 1 walks through it, so an index
-// that it reports means the same on both sides.
+// Stage is a step and its text: what the dry run prints, what the log says, and
+// what stands in front of an errno when it fails.
+type Stage struct {
+	Step
+	Text string `json:"text"`
+}
+
+// Stages is [Plan.Steps] with the texts. They take several times as long to put
+// together as a step takes, so a run asks for them only when somebody reads them.
 func (p *Plan) Stages() []Stage {
-	var list []Stage
-	add := func(w Where, op Op, index int, format string, args ...any) {
-		list = append(list, Stage{Where: w, Op: op, Index: index, Text: fmt.Sprintf(format, args...)})
+	steps := p.Steps()
+	list := make([]Stage, len(steps))
+	for i, s := range steps {
+		list[i] = Stage{s, p.text(s)}
 	}
-	p.hostStages(add)
-	p.initStages(add)
-	add(InTarget, OpPayload, 0, "run %s as uid %d in %s", p.Program.Inside, p.User.UID, p.Process.Dir)
 	return list
 }
 
-type addStage func(w Where, op Op, index int, format string, args ...any)
+// Steps is the plan as an ordered list. pid 1 walks through it, so an index that
+// it reports means the same on both sides.
+func (p *Plan) Steps() []Step {
+	list := make([]Step, 0, 2*len(p.Mounts)+24)
+	list = p.hostSteps(list)
+	list = p.initSteps(list)
+	return append(list, Step{InTarget, OpPayload, 0})
+}
 
-func (p *Plan) hostStages(add addStage) {
+func (p *Plan) hostSteps(list []Step) []Step {
+	add := func(op Op, index int) { list = append(list, Step{OnHost, op, index}) }
 	if p.Image.Build {
-		add(OnHost, OpBuildImage, 0, "make the image %s from this host's files (first use, or the host has changed)", p.Image.Name)
+		add(OpBuildImage, 0)
 	}
-	if p.Root.Again {
-		add(OnHost, OpSandbox, 0, "take hold of the kept sandbox %s", p.Root.Sandbox)
-	} else if !p.Root.InMemory {
-		add(OnHost, OpSandbox, 0, "make the sandbox's directory %s", p.Root.Sandbox)
+	if p.Root.Again || !p.Root.InMemory {
+		add(OpSandbox, 0)
 	}
-	for i, ph := range p.Placeholders {
-		add(OnHost, OpPlace, i, "hold the place of %s, which the host would execute if the program made it", ph.Path)
+	for i := range p.Placeholders {
+		add(OpPlace, i)
 	}
 	if p.Cgroup.Use {
-		add(OnHost, OpCgroup, 0, "make a cgroup with limits: %s", limitText(p.Cgroup.Limits))
+		add(OpCgroup, 0)
 	}
-	add(OnHost, OpClone, 0, "start pid 1 in new namespaces: %s", strings.Join(p.namespaces(), " "))
-	if p.Identity.Direct {
-		add(OnHost, OpMaps, 0, "write the id maps: %s", p.mapText())
-	} else {
-		add(OnHost, OpMaps, 0, "write the id maps with newuidmap and newgidmap: %s", p.mapText())
-	}
-}
-
-func limitText(l cgroupv2.Limits) string {
-	var words []string
-	for _, s := range l.Settings() {
-		words = append(words, s.File+" "+s.Value)
-	}
-	return strings.Join(words, ", ")
-}
-
-func (p *Plan) initStages(add addStage) {
-	if p.CgroupNS {
-		add(InInit, OpCgroupNS, 0, "see no cgroup above its own")
-	}
-	add(InInit, OpNoMoreUserns, 0, "allow one further user namespace, the program's own")
-	add(InInit, OpBegin, 0, "make the private tmpfs (%d MiB, %d files)", p.Private.Size>>20, p.Private.Inodes)
-	for i, m := range p.Mounts {
-		if m.Kind == mounts.Bind || m.Kind == mounts.Device {
-			add(InInit, OpTake, i, "take hold of %s", m.Source)
-		}
-	}
-	for i, c := range p.CopyIn {
-		add(InInit, OpTake, -1-i, "take hold of %s", c.Source)
-	}
-	add(InInit, OpRoot, 0, "%s", p.rootText())
-	if p.Identity.SetGroups {
-		add(InInit, OpGroups, 0, "clear the supplementary groups")
-	}
-	add(InInit, OpHostname, 0, "name the host %s", p.Hostname)
-	if !p.HostNetwork {
-		add(InInit, OpLoopback, 0, "bring the loopback interface up")
-	}
-	add(InInit, OpInherited, 0, "set what processes inherit: limits, core dumps off, first to go when memory runs out")
-	add(InInit, OpPivot, 0, "leave the host's root behind")
-	for i, m := range p.Mounts {
-		add(InInit, OpAttach, i, "%s", m)
-	}
-	if p.Program.Host != "" {
-		add(InInit, OpProgram, 0, "copy %s to %s%s", p.Program.Host, p.Program.Inside, p.libraryText())
-	}
-	for i, c := range p.CopyIn {
-		add(InInit, OpCopyIn, i, "copy %s to %s", c.Source, c.Target)
-	}
-	if p.Process.TTY {
-		add(InInit, OpConsole, 0, "open a terminal of its own")
-	}
-	add(InInit, OpFinish, 0, "enter the new root")
-}
-
-func (p *Plan) namespaces() []string {
-	list := []string{"user", "pid", "mnt", "uts", "ipc"}
-	if !p.HostNetwork {
-		list = append(list, "net")
-	}
+	add(OpClone, 0)
+	add(OpMaps, 0)
 	return list
 }
 
-func (p *Plan) mapText() string {
-	return strings.ReplaceAll(strings.TrimSpace(p.Identity.Layout.SetupUID.String()), "\n", ", ")
-}
-
-func (p *Plan) libraryText() string {
-	if n := len(p.Program.Libraries); n > 0 {
-		return fmt.Sprintf(", with %d libraries that the image lacks", n)
+func (p *Plan) initSteps(list []Step) []Step {
+	add := func(op Op, index int) { list = append(list, Step{InInit, op, index}) }
+	if p.CgroupNS {
+		add(OpCgroupNS, 0)
 	}
-	return ""
-}
-
-func (p *Plan) rootText() string {
-	lower := p.Root.Lower
-	switch {
-	case p.Image.Imported:
-		lower = fmt.Sprintf("the image %s (%s)", p.Image.Name, p.Image.Digest)
-	case lower == "":
-		lower = "the image " + p.Image.Name
+	add(OpNoMoreUserns, 0)
+	add(OpBegin, 0)
+	for i, m := range p.Mounts {
+		if m.Kind == mounts.Bind || m.Kind == mounts.Device {
+			add(OpTake, i)
+		}
 	}
-	if p.Root.Again {
-		return "use the sandbox's copy as the root once more (" + strings.Join(p.Root.Methods, ", else ") + ")"
+	for i := range p.CopyIn {
+		add(OpTake, -1-i)
 	}
-	if p.Root.ReadOnly {
-		return "use " + lower + " itself as the root, read-only"
+	add(OpRoot, 0)
+	if p.Identity.SetGroups {
+		add(OpGroups, 0)
 	}
-	if p.Root.InMemory {
-		return "copy " + lower + " as the root (overlay, changes in memory)"
+	add(OpHostname, 0)
+	if !p.HostNetwork {
+		add(OpLoopback, 0)
 	}
-	return "copy " + lower + " as the root (" + strings.Join(p.Root.Methods, ", else ") + ")"
+	add(OpInherited, 0)
+	add(OpPivot, 0)
+	for i := range p.Mounts {
+		add(OpAttach, i)
+	}
+	if p.Program.Host != "" {
+		add(OpProgram, 0)
+	}
+	for i := range p.CopyIn {
+		add(OpCopyIn, i)
+	}
+	if p.Process.TTY {
+		add(OpConsole, 0)
+	}
+	add(OpFinish, 0)
+	return list
 }

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 
 func facts(t *testing.T) plan.Facts {
 	t.Helper()
-	f, held, err := plan.Look(context.Background(), plan.Spec{Program: "true"}, false)
+	f, held, err := plan.Look(context.Background(), plan.Spec{Program: "true"}, plan.LookOptions{})
 	held.Close()
 	if err != nil {
 		t.Fatal(err)
