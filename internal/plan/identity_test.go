@@ -20,10 +20,12 @@ func TestMapsAreKnownEarly(t *testing.T) {
 		{name: "a fake root", spec: Spec{User: "0"}},
 		{name: "a high id", spec: Spec{User: "65535:65535"}},
 		{name: "his own number", spec: Spec{Userns: userns.KeepID}},
-		{name: "shared paths", facts: func(f *Facts) {
-			f.Shares = []Shared{{Resolved: "/data", Share: Share{PathPair{"/data", "/data"}, true}}}
+		{
+			name: "shared paths", facts: func(f *Facts) {
+				f.Shares = []Shared{{Resolved: "/data", Share: Share{PathPair{"/data", "/data"}, true}}}
+			},
+			spec: Spec{Shares: []Share{{PathPair{"/data", "/data"}, true}}},
 		},
-			spec: Spec{Shares: []Share{{PathPair{"/data", "/data"}, true}}}},
 		{name: "one id", spec: Spec{Userns: userns.Single}},
 		{name: "no helper", facts: func(f *Facts) { f.NoHelpers = "newuidmap is not installed" }},
 		{name: "ranges of several sizes", facts: func(f *Facts) { f.Subordinate.UID, f.Subordinate.GID = odd, odd[:1] }},
