@@ -2,7 +2,6 @@ package rootfs
 
 import (
 	"fmt"
-	"hash/crc32"
 	"hash/fnv"
 	"os"
 	"strings"
@@ -48,11 +47,14 @@ func maker(name string) uint32 {
 	case ImageHost:
 		list = hostList
 	}
-	var sum uint32
+	// By hand, and not by a package whose tables would be made at each start.
+	sum := uint64(fnvOffset)
 	for _, text := range [...]string{list, nsswitchConf, resolvConf, profile, bashrc} {
-		sum = crc32.Update(sum, crc32.IEEETable, []byte(text))
+		for i := range len(text) {
+			sum = mix(sum, uint64(text[i]))
+		}
 	}
-	return sum
+	return uint32(sum)
 }
 
 // keysOf lists the images of one variant in dir, the images of one name.

@@ -283,3 +283,14 @@ func FuzzParseTmpfs(f *testing.F) {
 		}
 	})
 }
+
+func TestReleases(t *testing.T) {
+	for release, want := range map[string]bool{
+		"5.14.0": true, "5.14": true, "5.14-rc1": true, "6.1.0-18-amd64": true, "10.0+": true,
+		"5.13.19": false, "4.19.0": false, "5": false, "": false, "x.y": false, "5.x": false,
+	} {
+		if got := atLeast(release, 5, 14); got != want {
+			t.Errorf("%q: %t", release, got)
+		}
+	}
+}

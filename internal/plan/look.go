@@ -206,26 +206,40 @@ func (l *look) kernel() error {
 	return nil
 }
 
-// sysctl reads a number, -1 when there is none.
+// sysctl reads a number, -1 when there is none. Not with os.ReadFile, which asks the
+// runtime's poller about the file first: three calls of its own for a file of some
+// bytes.
 func sysctl(file string) int {
-	data, err := os.ReadFile(file)
+	fd, err := unix.Open(file, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1
 	}
-	n, err := strconv.Atoi(strings.TrimSpace(string(data)))
+	defer unix.Close(fd)
+	var data [32]byte
+	n, err := unix.Read(fd, data[:])
 	if err != nil {
 		return -1
 	}
-	return n
+	number, err := strconv.Atoi(strings.TrimSpace(string(data[:n])))
+	if err != nil {
+		return -1
+	}
+	return number
 }
 
 // atLeast compares a release such as 6.1.0-18-amd64.
 func atLeast(release string, major, minor int) bool {
-	var a, b int
-	if _, err := fmt.Sscanf(release, "%d.%d", &a, &b); err != nil {
+	first, rest, _ := strings.Cut(release, ".")
+	a, err := strconv.Atoi(first)
+	if err != nil {
 		return false
 	}
-	return a > major || a == major && b >= minor
+	end := strings.IndexFunc(rest, func(c rune) bool { return c < '0' || c > '9' })
+	if end < 0 {
+		end = len(rest)
+	}
+	b, err := strconv.Atoi(rest[:end])
+	return err == nil && (a > major || a == major && b >= minor)
 }
 
 func (l *look) streams() error {
