@@ -158,12 +158,21 @@ func (g *guard) protect(rel, reason string) {
 	if g.done[rel] {
 		return
 	}
-	m, wrong := g.bind(rel, true)
+	m, marked, wrong := g.bind(rel, true)
 	if wrong != "" {
 		g.unprotected(rel, wrong+" ("+reason+")")
 		return
 	}
 	g.pin(parent(rel))
+	if marked {
+		// Another run has made it, and would take it away when it ends.
+		rule := gitRule{directory: m.Directory, reason: reason}
+		if path.Base(rel) == commonRule.name {
+			rule.content = commonRule.content
+		}
+		g.reserve(rel, rule)
+		return
+	}
 	g.add(rel, m)
 }
 
@@ -174,7 +183,7 @@ func (g *guard) pin(rel string) {
 		return
 	}
 	g.pin(parent(rel))
-	m, wrong := g.bind(rel, false)
+	m, _, wrong := g.bind(rel, false)
 	if wrong != "" {
 		g.unprotected(rel, wrong)
 		return
@@ -191,28 +200,29 @@ func (g *guard) add(rel string, m Mount) {
 	g.found.Mounts = append(g.found.Mounts, m)
 }
 
-// bind returns the entry for a name, or why it cannot be one.
-func (g *guard) bind(rel string, readOnly bool) (m Mount, wrong string) {
+// bind returns the entry for a name and whether it bears the mark of a
+// placeholder, or why it cannot be an entry.
+func (g *guard) bind(rel string, readOnly bool) (m Mount, marked bool, wrong string) {
 	fd, err := retryOpenat2(g.top, rel, unix.O_PATH|unix.O_NOFOLLOW, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
 	if err == unix.ELOOP {
-		return m, "is a symbolic link, which can be replaced"
+		return m, false, "is a symbolic link, which can be replaced"
 	}
 	if err != nil {
-		return m, err.Error()
+		return m, false, err.Error()
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
-		return m, err.Error()
+		return m, false, err.Error()
 	}
 	kind := st.Mode & unix.S_IFMT
 	if kind != unix.S_IFDIR && kind != unix.S_IFREG {
-		return m, "is a " + typeName(st.Mode)
+		return m, false, "is a " + typeName(st.Mode)
 	}
 	return Mount{
 		Kind: Bind, Source: path.Join(g.source, rel), Target: path.Join(g.target, rel), ReadOnly: readOnly,
 		Dev: st.Dev, Ino: st.Ino, Directory: kind == unix.S_IFDIR,
-	}, ""
+	}, st.Mtim.Sec == markSeconds, ""
 }
 
 func (g *guard) reserve(rel string, rule gitRule) {

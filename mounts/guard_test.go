@@ -184,9 +184,11 @@ func TestGuarded(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, p := range before.Missing {
-		if before.Missing[i], err = p.Create(unnoted); err != nil {
+		var hold *os.File
+		if before.Missing[i], hold, err = p.Create(unnoted); err != nil {
 			t.Fatal(err)
 		}
+		letGo(t, hold)
 	}
 	inside(t, "guarded", dir)
 	for _, p := range before.Missing {
@@ -205,6 +207,14 @@ func guardedBody(dir string) error {
 		return err
 	}
 	list := append([]Mount{bind(dir+"/data", "/data", false)}, g.Mounts...)
+	for _, p := range g.Missing {
+		made, hold, err := p.Adopt(unnoted)
+		if err != nil {
+			return err
+		}
+		defer hold.Close()
+		list = append(list, made.Mount())
+	}
 	if err := apply(Root{Method: MethodTree, Tree: dir + "/root"}, list); err != nil {
 		return err
 	}

@@ -4,8 +4,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"os"
 	"path"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,64 +32,93 @@ type Placeholder struct {
 	// Born tells the inode from a later one with the same number: file systems
 	// give a number that has become free to the next file.
 	Born int64 `json:"born,omitempty"`
+	// Leave says that Adopt took something that is perhaps the user's own, and
+	// that Remove does not touch.
+	Leave bool `json:"leave,omitempty"`
+	// Adopted says that another one made it. It may be that only he can remove it.
+	Adopted bool `json:"adopted,omitempty"`
 }
 
 // ErrChanged says that a placeholder is no longer what Create made, and was
 // left alone.
 var ErrChanged = errors.New("it is no longer the placeholder that was made")
 
+// ErrHeld says that somebody else holds a placeholder.
+var ErrHeld = errors.New("another program holds it")
+
 // tempPrefix begins the names under which placeholders are made.
 const tempPrefix = ".sbx-placeholder-"
 
 // Create makes the file or directory, never replaces one, and returns the
-// placeholder with its identity. note is told twice what is to be written down
+// placeholder with its identity, and an open file that holds it until it is
+// closed, see Hold. note is told twice what is to be written down
 // before going on: the name that it will be made under, and its identity. With
 // either account Remove knows it again, so a process that is killed at any
 // moment leaves nothing that could not be taken away, and nothing that could be
 // mistaken for a file of the user's.
 //
-// EEXIST means that the name exists by now: look at the tree again. With
+// EEXIST means that the name exists by now: see Adopt. With
 // EACCES, EPERM or EROFS the payload cannot create the name either, as far as it
 // acts with the caller's rights.
-func (p Placeholder) Create(note func(Placeholder) error) (Placeholder, error) {
-	p.Dev, p.Ino, p.Born = 0, 0, 0
-	var random [12]byte
-	if _, err := unix.Getrandom(random[:], 0); err != nil {
-		return p, fmt.Errorf("make a random name: %w", err)
+func (p Placeholder) Create(note func(Placeholder) error) (Placeholder, *os.File, error) {
+	p.Dev, p.Ino, p.Born, p.Leave, p.Adopted = 0, 0, 0, false, false
+	var err error
+	if p.Temp, err = tempName(); err != nil {
+		return p, nil, err
 	}
-	p.Temp = tempPrefix + hex.EncodeToString(random[:])
 	if err := note(p); err != nil {
-		return p, err
+		return p, nil, err
 	}
-	made, err := p.create(note)
+	made, hold, err := p.create(note)
 	if err == nil {
-		return made, nil
+		return made, hold, nil
 	}
 	err = fmt.Errorf("make placeholder %s: %w", quote(p.Path), err)
 	if left := made.Remove(); left != nil && !errors.Is(left, ErrChanged) {
 		err = errors.Join(err, left)
 	}
-	return p, err
+	return p, nil, err
 }
 
-func (p Placeholder) create(note func(Placeholder) error) (Placeholder, error) {
+func tempName() (string, error) {
+	var random [12]byte
+	if _, err := unix.Getrandom(random[:], 0); err != nil {
+		return "", fmt.Errorf("make a random name: %w", err)
+	}
+	return tempPrefix + hex.EncodeToString(random[:]), nil
+}
+
+func (p Placeholder) create(note func(Placeholder) error) (made Placeholder, hold *os.File, err error) {
 	dir, err := openDir(path.Dir(p.Path))
 	if err != nil {
-		return p, err
+		return p, nil, err
 	}
 	defer unix.Close(dir)
 	fd, err := p.make(dir)
 	if err != nil {
-		return p, err
+		return p, nil, err
 	}
-	defer unix.Close(fd)
+	hold = os.NewFile(uintptr(fd), p.Path)
+	defer func() {
+		if err != nil {
+			hold.Close()
+			hold = nil
+		}
+	}()
+	// Whoever finds it under its name finds it marked and held.
+	if err := mark(fd, p.Directory); err != nil {
+		return p, hold, err
+	}
+	if err := lock(fd, unix.LOCK_SH); err != nil {
+		return p, hold, err
+	}
 	if p.Dev, p.Ino, p.Born, err = identify(fd); err != nil {
-		return p, err
+		return p, hold, err
 	}
 	if err := note(p); err != nil {
-		return p, err
+		return p, hold, err
 	}
-	return p, renameNew(dir, p.Temp, path.Base(p.Path))
+	return p, hold, renameNew(dir, p.Temp, path.Base(p.Path))
 }
 
 func (p Placeholder) make(dir int) (int, error) {
@@ -97,7 +126,7 @@ func (p Placeholder) make(dir int) (int, error) {
 		if err := unix.Mkdirat(dir, p.Temp, 0o755); err != nil {
 			return -1, err
 		}
-		return unix.Openat(dir, p.Temp, unix.O_PATH|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		return unix.Openat(dir, p.Temp, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	}
 	fd, err := unix.Openat(dir, p.Temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o644)
 	if err != nil || p.Content == "" {
@@ -108,25 +137,6 @@ func (p Placeholder) make(dir int) (int, error) {
 		return -1, err
 	}
 	return fd, nil
-}
-
-// identify returns what tells a file from all others, of its time and later.
-// Where the file system knows no time of birth, that of the last change of the
-// content stands for it: a placeholder's does not change.
-func identify(fd int) (dev, ino uint64, born int64, err error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return 0, 0, 0, fmt.Errorf("stat: %w", err)
-	}
-	var x unix.Statx_t
-	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_BTIME|unix.STATX_MTIME, &x); err != nil {
-		return 0, 0, 0, fmt.Errorf("statx: %w", err)
-	}
-	when := x.Mtime
-	if x.Mask&unix.STATX_BTIME != 0 {
-		when = x.Btime
-	}
-	return st.Dev, st.Ino, when.Sec*1e9 + int64(when.Nsec), nil
 }
 
 // renameNew renames within a directory and never onto something.
@@ -150,139 +160,4 @@ func (p Placeholder) Mount() Mount {
 		Kind: Bind, Source: p.Path, Target: p.Target, ReadOnly: true,
 		Dev: p.Dev, Ino: p.Ino, Directory: p.Directory,
 	}
-}
-
-// Stands reports whether the placeholder is there as Create made it.
-func (p Placeholder) Stands() bool {
-	dir, err := openDir(path.Dir(p.Path))
-	if err != nil {
-		return false
-	}
-	defer unix.Close(dir)
-	return p.Ino != 0 && p.check(dir, path.Base(p.Path)) == nil
-}
-
-// Remove removes the placeholder again if it is still the inode that Create
-// made and has nothing in it, and what Create left when it was cut off. One
-// that is gone is fine; one that is now something else stays, and the error
-// wraps ErrChanged.
-func (p Placeholder) Remove() error {
-	if err := p.remove(); err != nil {
-		return fmt.Errorf("remove placeholder %s: %w", quote(p.Path), err)
-	}
-	return nil
-}
-
-func (p Placeholder) remove() error {
-	if p.Temp == "" {
-		return ErrChanged
-	}
-	dir, err := openDir(path.Dir(p.Path))
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) {
-		return nil
-	}
-	if errors.Is(err, unix.ELOOP) {
-		return ErrChanged // the directory has been moved, and a link leads to it
-	}
-	if err != nil {
-		return err
-	}
-	defer unix.Close(dir)
-	if err := p.unlink(dir); err != nil || p.Ino == 0 {
-		return err
-	}
-	name := path.Base(p.Path)
-	if err := p.check(dir, name); err != nil {
-		return ignoreAbsent(err)
-	}
-	if p.Directory {
-		return p.removeAt(dir, name)
-	}
-	// A name cannot be compared and removed in one step. So it is moved away
-	// first, to where nobody puts a file of his own meanwhile.
-	if err := renameNew(dir, name, p.Temp); err != nil {
-		return ignoreAbsent(err)
-	}
-	if err := p.check(dir, p.Temp); err != nil {
-		return errors.Join(err, renameNew(dir, p.Temp, name))
-	}
-	return p.removeAt(dir, p.Temp)
-}
-
-// unlink removes what stands under the temporary name. Before its identity was
-// written down, the name alone tells whose it is.
-func (p Placeholder) unlink(dir int) error {
-	err := p.check(dir, p.Temp)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return p.removeAt(dir, p.Temp)
-}
-
-func (p Placeholder) removeAt(dir int, name string) error {
-	flags := 0
-	if p.Directory {
-		flags = unix.AT_REMOVEDIR
-	}
-	err := unix.Unlinkat(dir, name, flags)
-	if err == unix.ENOTEMPTY {
-		return ErrChanged
-	}
-	return ignoreAbsent(err)
-}
-
-// check compares a name with what Create made: the inode, as far as it is
-// known, the kind, and a file's content. Otherwise it is ErrChanged.
-func (p Placeholder) check(dir int, name string) error {
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err == unix.ELOOP || err == unix.ENXIO {
-		return ErrChanged
-	}
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	kind := uint32(unix.S_IFREG)
-	if p.Directory {
-		kind = unix.S_IFDIR
-	}
-	if st.Mode&unix.S_IFMT != kind {
-		return ErrChanged
-	}
-	if p.Ino != 0 {
-		dev, ino, born, err := identify(fd)
-		if err != nil {
-			return err
-		}
-		if dev != p.Dev || ino != p.Ino || born != p.Born {
-			return ErrChanged
-		}
-	}
-	if p.Directory {
-		return nil
-	}
-	data := make([]byte, len(p.Content)+1)
-	n, err := unix.Read(fd, data)
-	if err != nil {
-		return err
-	}
-	whole := string(data[:n]) == p.Content
-	if !whole && (p.Ino != 0 || !strings.HasPrefix(p.Content, string(data[:n]))) {
-		return ErrChanged
-	}
-	return nil
-}
-
-func ignoreAbsent(err error) error {
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	return err
 }

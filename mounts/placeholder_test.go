@@ -15,22 +15,36 @@ import (
 
 func unnoted(Placeholder) error { return nil }
 
+// letGo ends what Create, Hold and Adopt return.
+func letGo(t *testing.T, hold *os.File) {
+	t.Helper()
+	if hold == nil {
+		t.Error("nothing holds the placeholder")
+	} else if err := hold.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestPlaceholder(t *testing.T) {
 	dir := t.TempDir()
 	tree(t, dir, "file there x", "dir parent")
 	file := Placeholder{Path: dir + "/f", Target: "/x", Content: ".\n"}
 	directory := Placeholder{Path: dir + "/d", Target: "/y", Directory: true}
 	for _, p := range []Placeholder{file, directory} {
-		made, err := p.Create(unnoted)
+		made, hold, err := p.Create(unnoted)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if m := made.Mount(); !reflect.DeepEqual(m, bind(p.Path, p.Target, true)) {
 			t.Errorf("got %+v", m)
 		}
-		if _, err := p.Create(unnoted); !errors.Is(err, unix.EEXIST) {
+		if _, _, err := p.Create(unnoted); !errors.Is(err, unix.EEXIST) {
 			t.Errorf("a second time: %v", err)
 		}
+		if err := made.Remove(); !errors.Is(err, ErrHeld) {
+			t.Errorf("remove what is held: %v", err)
+		}
+		letGo(t, hold)
 		if err := p.Remove(); !errors.Is(err, ErrChanged) {
 			t.Errorf("remove what was never made: %v", err)
 		}
@@ -55,8 +69,9 @@ func TestPlaceholder(t *testing.T) {
 			return errors.Join(os.WriteFile(path+"2", []byte(".\n"), 0o644), os.Rename(path+"2", path))
 		},
 	} {
-		made, err := file.Create(unnoted)
+		made, hold, err := file.Create(unnoted)
 		if err == nil {
+			letGo(t, hold)
 			err = change(made.Path)
 		}
 		if err != nil {
@@ -70,10 +85,11 @@ func TestPlaceholder(t *testing.T) {
 		}
 		os.Remove(made.Path)
 	}
-	made, err := directory.Create(unnoted)
+	made, hold, err := directory.Create(unnoted)
 	if err != nil {
 		t.Fatal(err)
 	}
+	letGo(t, hold)
 	tree(t, dir, "file d/mine x")
 	if err := made.Remove(); !errors.Is(err, ErrChanged) {
 		t.Errorf("a directory that is in use: %v", err)
@@ -85,15 +101,16 @@ func TestPlaceholder(t *testing.T) {
 func TestPlaceholderMadeAgain(t *testing.T) {
 	p := Placeholder{Path: t.TempDir() + "/d", Target: "/y", Directory: true}
 	for range 20 {
-		made, err := p.Create(unnoted)
+		made, hold, err := p.Create(unnoted)
 		if err == nil {
+			letGo(t, hold)
 			err = errors.Join(os.Remove(p.Path), os.Mkdir(p.Path, 0o755))
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if made.Stands() {
-			t.Error("the user's own directory stands for the placeholder")
+		if _, err := made.Hold(); !errors.Is(err, ErrChanged) {
+			t.Errorf("the user's own directory stands for the placeholder: %v", err)
 		}
 		if err := made.Remove(); !errors.Is(err, ErrChanged) {
 			t.Fatalf("got %v", err)
@@ -119,7 +136,7 @@ func TestPlaceholderCutOff(t *testing.T) {
 				want = []string{filepath.Base(p.Path)}
 			}
 			var accounts []Placeholder
-			_, err := p.Create(func(noted Placeholder) error {
+			_, _, err := p.Create(func(noted Placeholder) error {
 				accounts = append(accounts, noted)
 				if len(accounts) == 1 {
 					return nil
@@ -135,6 +152,7 @@ func TestPlaceholderCutOff(t *testing.T) {
 				}
 				// What the first account leads to, with and without the second.
 				for _, account := range accounts {
+					// The killed one holds nothing any more; this one still does.
 					if err := account.Remove(); err != nil && !(users && errors.Is(err, ErrChanged)) {
 						t.Error(err)
 					}
@@ -190,9 +208,11 @@ func TestPlaceholdersAndGit(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, p := range g.Missing {
-		if g.Missing[i], err = p.Create(unnoted); err != nil {
+		var hold *os.File
+		if g.Missing[i], hold, err = p.Create(unnoted); err != nil {
 			t.Fatal(err)
 		}
+		letGo(t, hold)
 	}
 	if got := run("status", "--porcelain"); got != "" {
 		t.Errorf("git sees the placeholders: %q", got)

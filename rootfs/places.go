@@ -100,11 +100,18 @@ func (s *Store) CollectPlaces(undo func(*Place) error) error {
 	return err
 }
 
+// ErrPlaceNeeded is for an undo that leaves its thing alone, since somebody needs
+// it whom this store does not know. It is no error to the caller of who undoes.
+var ErrPlaceNeeded = errors.New("somebody else needs it")
+
 // undo has undo take away the thing of a place that is held alone, and forgets
 // the place if that succeeds. Otherwise it is for CollectPlaces to try again.
 func (p *Places) undo(place *Place, undo func(*Place) error) error {
 	if err := undo(place); err != nil {
 		place.file.Close()
+		if errors.Is(err, ErrPlaceNeeded) {
+			return nil
+		}
 		return err
 	}
 	return p.forget(place)

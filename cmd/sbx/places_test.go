@@ -57,11 +57,26 @@ func (w waiting) goOn(t *testing.T) string {
 	return string(text)
 }
 
-// Two runs over one tree share the placeholders: neither can make what the host
-// would obey after the other has ended, and the last one takes them away.
+// Two runs over one tree share the placeholders, whether they know of each other
+// or not: neither can make what the host would obey after the other has ended,
+// and the last one takes them away.
 func TestTwoRunsOverOneTree(t *testing.T) {
 	sbxtest.Need(t, sbxtest.UserNamespaces(), sbxtest.OrdinaryUser())
-	box := sbxtest.New(t)
+	box, other := sbxtest.New(t), sbxtest.NewStore(t)
+	t.Run("one store", func(t *testing.T) { runsOverOneTree(t, box, box, box) })
+	t.Run("two stores", func(t *testing.T) { runsOverOneTree(t, box, other, box) })
+	t.Run("the other is the last", func(t *testing.T) { runsOverOneTree(t, box, box, other) })
+	t.Run("the other is killed", func(t *testing.T) { runsOverOneTree(t, other, other, box) })
+}
+
+// runsOverOneTree has the first one end, the second one be killed, and the third
+// one find everything as it was.
+func runsOverOneTree(t *testing.T, boxes ...sbxtest.Sandbox) {
+	gc := func() {
+		for _, box := range boxes {
+			box.MustRun(t, "gc")
+		}
+	}
 	plain := t.TempDir()
 	repository := projectDir(t)
 	for _, c := range []struct{ project, names string }{
@@ -70,19 +85,19 @@ func TestTwoRunsOverOneTree(t *testing.T) {
 	} {
 		before := tree(t, c.project)
 		attempt := fmt.Sprintf("for n in %s; do rm -r $n 2>/dev/null && echo removed $n; [ -e $n ] || echo no $n; (mkdir $n/x || echo x >$n) 2>/dev/null && echo made $n; done; echo tried", c.names)
-		first := startWaiting(t, box, c.project, attempt)
-		second := startWaiting(t, box, c.project, attempt)
-		third := startWaiting(t, box, c.project, attempt)
+		first := startWaiting(t, boxes[0], c.project, attempt)
+		second := startWaiting(t, boxes[1], c.project, attempt)
+		third := startWaiting(t, boxes[2], c.project, attempt)
 		if got := first.goOn(t); got != "tried\n" {
 			t.Errorf("the first: %q", got)
 		}
-		box.MustRun(t, "gc")
+		gc()
 		// Those are killed by which nothing is taken away.
 		if err := second.cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
 		_ = second.cmd.Wait()
-		box.MustRun(t, "gc")
+		gc()
 		if got := third.goOn(t); got != "tried\n" {
 			t.Errorf("the last: %q", got)
 		}
@@ -90,6 +105,29 @@ func TestTwoRunsOverOneTree(t *testing.T) {
 			t.Errorf("the shared directory changed:\n%v\n%v", before, after)
 		}
 	}
+}
+
+// What a killed run of another store has left is taken away by the next run.
+func TestKilledOverTheSameTree(t *testing.T) {
+	sbxtest.Need(t, sbxtest.UserNamespaces(), sbxtest.OrdinaryUser())
+	box, other := sbxtest.New(t), sbxtest.NewStore(t)
+	project := projectDir(t)
+	before := tree(t, project)
+	killed := startWaiting(t, other, project, "true")
+	if err := killed.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = killed.cmd.Wait()
+	if left := tree(t, project); len(left) == len(before) {
+		t.Fatal("the killed run left nothing, so this shows nothing")
+	}
+	for range 2 {
+		box.MustRun(t, "run", "--userns=single", "--rw", project+":/p", "true")
+		if after := tree(t, project); !slices.Equal(before, after) {
+			t.Errorf("the shared directory changed:\n%v\n%v", before, after)
+		}
+	}
+	other.MustRun(t, "gc")
 }
 
 // SIGKILL at each step of making and of removing the placeholders leaves nothing
