@@ -8,8 +8,7 @@ import (
 
 // The part of the D-Bus message format that a call to a service manager needs, as in
 // the D-Bus specification, "Message Protocol". A full library costs each start of the
-// program that links it more than this whole exchange takes (0.16 ms of 1.1 ms,
-// measured), whether it is used or not.
+// program that links it 0.15 to 0.3 ms (3 to 5 %, measured), whether it is used or not.
 
 const (
 	typeCall   = 1
