@@ -19,6 +19,7 @@ import (
 	"github.com/alecthomas/kong"
 	"golang.org/x/sys/unix"
 
+	_ "github.com/sbx-run/sbx/internal/early" // tells of limits that the Go runtime cannot begin with
 	"github.com/sbx-run/sbx/internal/initproc"
 	"github.com/sbx-run/sbx/internal/launch"
 	"github.com/sbx-run/sbx/internal/plan"

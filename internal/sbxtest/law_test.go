@@ -22,7 +22,7 @@ type goPackage struct {
 // leaves know no other package of the module: each is one kernel concern.
 var leaves = []string{
 	"userns", "mounts", "cgroupv2", "rootfs",
-	"internal/seccomp", "internal/console", "internal/landlock", "internal/forkexec", "internal/vfork", "internal/reaper", "internal/quote",
+	"internal/seccomp", "internal/console", "internal/landlock", "internal/forkexec", "internal/vfork", "internal/reaper", "internal/quote", "internal/early",
 	"internal/probe",
 }
 
