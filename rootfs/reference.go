@@ -48,7 +48,7 @@ func (r Reference) String() string {
 //	digest     = "sha256:" 64 digits | "sha512:" 128 digits    lower-case hexadecimal
 //
 // At most 255 bytes are taken. A text that would be the id of an image (64
-// hexadecimal digits), and the names of the images that sbx makes itself (base,
+// hexadecimal digits, or sha256: and anything), and the names of the images that sbx makes itself (base,
 // host, scratch), are refused. So a Reference never holds "..", a control byte
 // or a leading dash.
 func ParseReference(s string) (Reference, error) {
@@ -77,7 +77,8 @@ func ParseReference(s string) (Reference, error) {
 	switch {
 	case rest == ImageBase || rest == ImageHost || rest == ImageScratch:
 		return bad("that is the name of an image that sbx makes itself")
-	case len(rest) == 64 && strings.Trim(rest, "0123456789abcdef") == "":
+	case len(rest) == 64 && strings.Trim(rest, "0123456789abcdef") == "", rest == "sha256", rest == "sha512":
+		// An archive may bring its names along; none of them stands before an id.
 		return bad("it looks like the id of an image")
 	case !validRepository(rest):
 		return bad("not of the form [HOST/]name[/name…][:TAG][@DIGEST], in lower case")

@@ -44,7 +44,7 @@ func TestParseReferenceRefuses(t *testing.T) {
 		"a:", "a:.x", "a:-x", "a:" + strings.Repeat("x", 129), "a:b:c", "a:b/c:d/e", "a:x\x1b",
 		"example.com:/a", "example.com:x/a", "example.com:123456/a", "-x.com/a", "x..com/a",
 		"a@", "a@sha256:12", "a@sha256:" + strings.Repeat("A", 64), "a@md5:" + strings.Repeat("a", 32), "@sha256:" + strings.Repeat("a", 64),
-		"base", "host:latest", "scratch:1", strings.Repeat("a", 64), strings.Repeat("a", 256),
+		"base", "host:latest", "scratch:1", "sha256", "sha512:0123", "sha256:" + strings.Repeat("a", 64), strings.Repeat("a", 64), strings.Repeat("a", 256),
 	} {
 		if r, err := ParseReference(text); !errors.Is(err, unix.EINVAL) || r != (Reference{}) {
 			t.Errorf("%q: %q, %v; want EINVAL", text, r, err)

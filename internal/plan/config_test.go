@@ -90,6 +90,47 @@ func TestConfigIsHonoured(t *testing.T) {
 	}
 }
 
+// The forms of a user that docker takes. The group 0 for a number that passwd
+// does not know is what images are made for that any number can run.
+func TestImageUser(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]User{
+		"app":      {Name: "app", UID: 33, GID: 44, Home: "/srv/app", Listed: true},
+		"app:":     {Name: "app", UID: 33, GID: 44, Home: "/srv/app", Listed: true},
+		"33":       {Name: "app", UID: 33, GID: 44, Home: "/srv/app", Listed: true},
+		":staff":   {Name: "root", UID: 0, GID: 50, Home: "/root", Listed: true},
+		":7":       {Name: "root", UID: 0, GID: 7, Home: "/root", Listed: true},
+		"1234":     {Name: "sbx", UID: 1234, GID: 0, Home: "/home/sbx"},
+		"1234:":    {Name: "sbx", UID: 1234, GID: 0, Home: "/home/sbx"},
+		"1234:7":   {Name: "sbx", UID: 1234, GID: 7, Home: "/home/sbx"},
+		"app:1234": {Name: "app", UID: 33, GID: 1234, Home: "/srv/app", Listed: true},
+	} {
+		p := build(t, Spec{}, imported(&rootfs.ImageConfig{Cmd: []string{"x"}, User: text}))
+		if p.User != want {
+			t.Errorf("%q is %+v, want %+v", text, p.User, want)
+		}
+	}
+	if p := build(t, Spec{User: "1234"}, imported(&rootfs.ImageConfig{Cmd: []string{"x"}})); p.User.GID != 1234 {
+		t.Errorf("--user 1234 has the group %d", p.User.GID)
+	}
+}
+
+// A passwd that the caller may not read is not replaced by another one, and an
+// error about a name does not claim to know what is in it.
+func TestHiddenUsers(t *testing.T) {
+	t.Parallel()
+	f := imported(&rootfs.ImageConfig{Cmd: []string{"x"}, User: "1234"})
+	f.Passwd, f.Group, f.UsersHidden = nil, nil, true
+	for _, m := range build(t, Spec{}, f).Mounts {
+		if m.Target == "/etc/passwd" || m.Target == "/etc/group" {
+			t.Errorf("something is put over %s", m.Target)
+		}
+	}
+	if _, err := Build(Spec{Image: "tool:1", Program: "x", User: "app"}, f); !IsMisuse(err) || !strings.Contains(err.Error(), "its mode keeps /etc/passwd from you") {
+		t.Errorf("%v", err)
+	}
+}
+
 // An image with a configuration that names no user is run by root, in /, as in
 // docker; one without by sbx, in /box; with shares by the caller's own number.
 func TestConfigDefaults(t *testing.T) {
@@ -165,7 +206,7 @@ func TestImportedTable(t *testing.T) {
 		t.Errorf("the working directory: %v", m)
 	}
 	m := has("/etc/passwd")
-	if m == nil || !strings.HasPrefix(string(m.Content), string(f.Passwd)) || !strings.HasSuffix(string(m.Content), "\nsbx:x:1234:1234:sbx:/home/sbx:/bin/sh\n") {
+	if m == nil || !strings.HasPrefix(string(m.Content), string(f.Passwd)) || !strings.HasSuffix(string(m.Content), "\nsbx:x:1234:0:sbx:/home/sbx:/bin/sh\n") {
 		t.Errorf("passwd: %+v", m)
 	}
 	f.Passwd = nil

@@ -42,6 +42,9 @@ type Facts struct {
 	// Passwd and Group are the image's own, at most 1 MiB each.
 	Passwd []byte `json:"passwd,omitempty"`
 	Group  []byte `json:"group,omitempty"`
+	// UsersHidden tells that there is a passwd, which its mode keeps from the
+	// caller.
+	UsersHidden bool `json:"usersHidden,omitempty"`
 	// ResolvConf is the host's, with --network host.
 	ResolvConf []byte `json:"resolvConf,omitempty"`
 

@@ -146,9 +146,10 @@ func payloadUser(s Spec, f Facts, mode userns.Mode) (User, error) {
 	}
 	switch {
 	case s.User != "":
-		return parseUser(s.User, f.Passwd, f.Group)
+		u, err := parseUser(s.User, f.Passwd, f.Group)
+		return u, f.explainHidden(err)
 	case fromImage != "":
-		return userFrom(fmt.Sprintf("the image's User %q", fromImage), fromImage, f.Passwd, f.Group)
+		return imageUser(fromImage, f)
 	case mode == userns.KeepID && f.Caller.UID != 0:
 		u := User{Name: defaultUser, UID: f.Caller.UID, GID: f.Caller.GID, Home: defaultHome}
 		u.Listed = u.UID == defaultUID && u.GID == defaultUID && !f.Image.Foreign

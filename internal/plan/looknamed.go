@@ -146,8 +146,8 @@ func (l *look) filled() error {
 	return nil
 }
 
-// userFile reads passwd or group of the image; it leaves out what a stranger's mode keeps from the caller; the program
-// may read it all the same.
+// userFile reads passwd or group of the image; it leaves out what a stranger's mode keeps from the caller: the program
+// may read it all the same, so nothing is to be put over it.
 func (l *look) userFile(name string) ([]byte, error) {
 	data, err := l.tree.ReadFile(name, maxIdentityFile)
 	switch {
@@ -156,6 +156,7 @@ func (l *look) userFile(name string) ([]byte, error) {
 	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
 		return nil, nil
 	case errors.Is(err, unix.EACCES) && (l.facts.Image.Imported || l.kept != nil):
+		l.facts.UsersHidden = l.facts.UsersHidden || name == "/etc/passwd"
 		return nil, nil
 	}
 	return nil, misuse("read %s of the image: %v", name, err)

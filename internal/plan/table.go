@@ -108,7 +108,7 @@ func etcFiles(s Spec, f Facts, p *Plan) []mounts.Mount {
 			file("/etc/hosts", rootfs.Hosts(p.Hostname)))
 	}
 	switch {
-	case p.User.Listed, p.Image.Foreign && !p.Image.Imported:
+	case p.User.Listed, p.Image.Foreign && !p.Image.Imported, p.Image.Imported && f.UsersHidden:
 	case !p.Image.Imported, len(f.Passwd) == 0:
 		files = append(files,
 			file("/etc/passwd", rootfs.Passwd(p.User.UID, p.User.GID, p.Image.Shell)),

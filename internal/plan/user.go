@@ -2,6 +2,7 @@ package plan
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -64,6 +65,33 @@ func userFrom(from, arg string, passwd, group []byte) (User, error) {
 		u.GID = gid
 	}
 	return u, nil
+}
+
+// imageUser reads the User of an image as docker does: without a name it is
+// root, without a group that of passwd, and the group 0 where passwd does not
+// know the number. Images for any number make their files writable for group 0.
+func imageUser(text string, f Facts) (User, error) {
+	name, group, _ := strings.Cut(text, ":")
+	arg := cmp.Or(name, "0")
+	if group != "" {
+		arg += ":" + group
+	}
+	u, err := userFrom(fmt.Sprintf("the image's User %q", text), arg, f.Passwd, f.Group)
+	if err != nil {
+		return User{}, f.explainHidden(err)
+	}
+	if !u.Listed && group == "" {
+		u.GID = 0
+	}
+	return u, nil
+}
+
+// explainHidden adds to an error about a user why the image seems not to know him.
+func (f Facts) explainHidden(err error) error {
+	if err == nil || !f.UsersHidden {
+		return err
+	}
+	return misuse("%v, as far as you can see: its mode keeps /etc/passwd from you; give a number, as in --user 1000", err)
 }
 
 func lookupUser(from, name string, passwd []byte) (User, error) {
