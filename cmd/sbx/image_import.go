@@ -33,7 +33,7 @@ type imageImportCommand struct {
 // importFlags are those of each command that brings an image into the store.
 type importFlags struct {
 	Platform string   `placeholder:"OS/ARCH" help:"Take the image for this platform, as linux/arm64; this host's otherwise."`
-	Limit    []string `sep:"none" placeholder:"NAME=NUMBER" help:"Change a limit on what is unpacked: entries, bytes, file-bytes, ratio, depth, min-free, layers."`
+	Limit    []string `sep:"none" placeholder:"NAME=NUMBER" help:"Change a limit on what is unpacked: entries, bytes, file-bytes, ratio, compressed, depth, min-free, layers, time."`
 	Userns   string   `enum:"auto,nomap,single" default:"auto" help:"Whose the files are: of subordinate ids (nomap), or all yours (single)."`
 	Quiet    bool     `short:"q" help:"No progress, and no notes about what was left out."`
 }
@@ -185,8 +185,10 @@ func parseLimits(list []string) (map[string]int64, error) {
 		var n int64
 		var err error
 		switch name {
-		case "bytes", "file-bytes", "min-free":
+		case "bytes", "file-bytes", "compressed", "min-free":
 			n, err = plan.ParseSize("--limit "+name, value)
+		case plan.LimitTime:
+			n, err = parseSeconds(text, value)
 		default:
 			if n, err = strconv.ParseInt(value, 10, 31); err != nil || n <= 0 {
 				err = &plan.Misuse{Reason: fmt.Sprintf("--limit %q: write a number from 1 on, as in --limit %s=1000", text, name)}
@@ -198,6 +200,19 @@ func parseLimits(list []string) (map[string]int64, error) {
 		limits[name] = n
 	}
 	return limits, nil
+}
+
+// parseSeconds reads a time with a unit, or a number of seconds; at most a year.
+func parseSeconds(text, value string) (int64, error) {
+	const year = 366 * 24 * time.Hour
+	d, err := time.ParseDuration(value)
+	if n, numberErr := strconv.ParseInt(value, 10, 31); numberErr == nil {
+		d, err = time.Duration(n)*time.Second, nil
+	}
+	if err != nil || d < time.Second || d > year {
+		return 0, &plan.Misuse{Reason: fmt.Sprintf("--limit %q: write a time, as in --limit time=30m, or a number of seconds", text)}
+	}
+	return int64(d / time.Second), nil
 }
 
 // openSource opens what is to be imported and says what it is called.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/sbx-run/sbx/internal/plan"
 	"github.com/sbx-run/sbx/rootfs"
+	"github.com/sbx-run/sbx/rootfs/unpack"
 )
 
 // ImportRequest is an image to bring into the store.
@@ -49,6 +51,8 @@ func ImportImage(ctx context.Context, id plan.Identity, store *rootfs.Store, req
 		return ImportResult{}, err
 	}
 	job := plan.ImportJob{Owner: id.Ownership(), ImportOptions: req.ImportOptions}
+	ctx, stop := limitTime(ctx, &job.ImportOptions)
+	defer stop()
 	job.NeedRef = job.NeedRef || len(names) == 0 && req.Fallback == ""
 	if err := sourceDirectory(&job, req.Source, store.Path()); err != nil {
 		return ImportResult{}, err
@@ -66,6 +70,18 @@ func ImportImage(ctx context.Context, id plan.Identity, store *rootfs.Store, req
 		names = ownNames(imported, req.Fallback)
 	}
 	return commit(id, store, staging, imported, req.origin(), names)
+}
+
+// limitTime takes the limit of the time out of the options, and ends the context
+// by it: whoever reads what is hostile has no say in that.
+func limitTime(ctx context.Context, opt *plan.ImportOptions) (context.Context, context.CancelFunc) {
+	limit := &unpack.LimitError{Limit: unpack.LimitTime, Max: plan.ImportTime}
+	if seconds := opt.Limits[plan.LimitTime]; seconds > 0 {
+		limit.Max = seconds
+	}
+	opt.Limits = maps.Clone(opt.Limits)
+	delete(opt.Limits, plan.LimitTime)
+	return context.WithTimeoutCause(ctx, time.Duration(limit.Max)*time.Second, fmt.Errorf("import %s: %w", opt.Name, limit))
 }
 
 // commit makes the unpacked tree an image of the store.

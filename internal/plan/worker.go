@@ -105,10 +105,17 @@ type ImportOptions struct {
 }
 
 // ImportLimits are the limits of an import that can be changed: what the whole
-// image may have, for the first five what package unpack says of them.
+// image may have, for all but the last two what package unpack says of them.
 func ImportLimits() []string {
-	return []string{"entries", "bytes", "file-bytes", "ratio", "depth", "min-free", "layers"}
+	return []string{"entries", "bytes", "file-bytes", "ratio", "compressed", "depth", "min-free", "layers", LimitTime}
 }
+
+// LimitTime is the limit, in seconds, after which the child is killed; it is the
+// supervisor's, and not in a job. ImportTime is its default.
+const (
+	LimitTime  = "time"
+	ImportTime = 2 * 60 * 60
+)
 
 // Imported is what the child found. All of it comes from the archive, through a
 // process that may have been taken over by it: it is for display and for the

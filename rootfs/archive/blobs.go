@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/rootfs"
+	"github.com/sbx-run/sbx/rootfs/unpack"
 )
 
 // blobs are the files that an image is stored in.
@@ -30,7 +31,9 @@ type dirBlobs struct{ root *rootfs.Root }
 
 func (d dirBlobs) open(name string) (io.ReadCloser, int64, error) {
 	f, st, err := d.root.OpenRegular(name)
-	if err != nil {
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EISDIR) {
+		return nil, 0, fault(unix.EINVAL, "its %s is no regular file", shown(name))
+	} else if err != nil {
 		return nil, 0, plainErrno(name, err)
 	}
 	return f, st.Size, nil
@@ -132,15 +135,18 @@ func indexTar(ctx context.Context, file *os.File) (*tarBlobs, error) {
 }
 
 // spoolTar copies the files of a tar that can be read only once to spool, a file
-// without a name, no more than limit bytes of them.
-func spoolTar(ctx context.Context, stream io.Reader, spool *os.File, limit int64, progress func(files, bytes int64)) (*tarBlobs, error) {
+// without a name, no more than the limits allow.
+func spoolTar(ctx context.Context, stream io.Reader, spool *os.File, limits unpack.Limits, progress func(files, bytes int64)) (*tarBlobs, error) {
 	t := newTarBlobs(spool)
 	t.spooled = true
 	var end int64
 	buf := make([]byte, readBuffer)
 	err := t.read(ctx, tar.NewReader(stream), func(hdr *tar.Header, data io.Reader) (section, error) {
-		if hdr.Size > limit-end {
-			return section{}, fault(unix.EFBIG, "its layers have more than %d bytes in all; --limit bytes=NUMBER changes this limit", limit)
+		if hdr.Size > limits.Bytes-end {
+			return section{}, fault(unix.EFBIG, "its layers have more than %d bytes in all; --limit bytes=NUMBER changes this limit", limits.Bytes)
+		}
+		if err := unpack.WantFree(int(spool.Fd()), limits.MinFree, hdr.Size); err != nil {
+			return section{}, fmt.Errorf("store a layer: %w", err)
 		}
 		s := section{end, hdr.Size}
 		for {

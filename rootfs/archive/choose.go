@@ -32,7 +32,8 @@ func (l *layout) choose() (candidate, error) {
 	return l.choosePlatform(list)
 }
 
-// choosePlatform picks the candidate for the platform.
+// choosePlatform picks the candidate for the platform: the first that fits best
+// of one index. Two of different indexes are two images.
 func (l *layout) choosePlatform(list []candidate) (candidate, error) {
 	if len(list) == 1 && list[0].Platform == nil {
 		return list[0], nil // its configuration tells, and is read anyway
@@ -56,6 +57,9 @@ func (l *layout) choosePlatform(list []candidate) (candidate, error) {
 			listed(list, func(c *candidate) string { return shownPlatform(c.Platform.normal()) }))
 	}
 	for _, c := range list {
+		if c.in != "" && c.in == best.in {
+			continue // image-index.md: the first that fits; podman lists one with gzip and one with zstd
+		}
 		if c.Digest != best.Digest && want.fit(*c.Platform) == want.fit(*best.Platform) {
 			return candidate{}, fault(unix.EINVAL, "it has several images for %s; --ref takes one of them: %s", want,
 				listed(list, func(c *candidate) string { return c.Digest }))

@@ -12,6 +12,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 	"golang.org/x/sys/unix"
+
+	"github.com/sbx-run/sbx/rootfs/unpack"
 )
 
 // compression is how a stream is compressed.
@@ -102,9 +104,12 @@ func (d *decoder) Read(p []byte) (int, error) {
 func explainDecoder(how compression, err error) error {
 	var errno unix.Errno
 	var p *problem
+	var limit *unpack.LimitError
 	switch {
 	case errors.As(err, &p):
 		return err
+	case errors.As(err, &limit):
+		return limit
 	case errors.As(err, &errno):
 		return fmt.Errorf("read it: %w", errno)
 	case errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF):

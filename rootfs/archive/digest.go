@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/rootfs"
+	"github.com/sbx-run/sbx/rootfs/unpack"
 )
 
 // digest is one of the form that rootfs.ValidDigest asks for. No string becomes
@@ -63,6 +64,14 @@ type meter struct {
 	in    io.Reader
 	hash  hash.Hash // nil: only counted
 	count atomic.Int64
+	total *atomic.Int64 // of the image's compressed data; nil: not bounded
+	max   int64         // bytes of total
+}
+
+// bound adds what was read, and will be, to total, which may come up to max.
+func (m *meter) bound(total *atomic.Int64, max int64) {
+	total.Add(m.count.Load())
+	m.total, m.max = total, max
 }
 
 func (m *meter) Read(p []byte) (int, error) {
@@ -71,5 +80,8 @@ func (m *meter) Read(p []byte) (int, error) {
 		m.hash.Write(p[:n])
 	}
 	m.count.Add(int64(n))
+	if m.total != nil && m.total.Add(int64(n)) > m.max {
+		return 0, &unpack.LimitError{Limit: unpack.LimitCompressed, Max: m.max}
+	}
 	return n, err
 }

@@ -64,7 +64,7 @@ func (im *importer) skopeoDirectory(files dirBlobs) (Result, error) {
 		top.MediaType = ociManifest
 	}
 	if kind == anIndex {
-		err = l.collect(doc, candidate{}, 1)
+		err = l.collect(doc, candidate{in: digest(top.Digest)}, 1)
 	} else {
 		l.found = []candidate{top}
 	}

@@ -30,7 +30,8 @@ func isImage(stream io.Reader) (image bool, whole io.Reader, err error) {
 			return false, nil, explainTar(err)
 		}
 		name := clean(hdr.Name)
-		if hdr.Typeflag == tar.TypeXGlobalHeader || name == "" {
+		// Neither has data of its own, which would be kept in memory.
+		if hdr.Typeflag == tar.TypeXGlobalHeader || name == "" && hdr.Typeflag == tar.TypeDir {
 			continue
 		}
 		image = ofImage(name)

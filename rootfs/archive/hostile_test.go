@@ -108,6 +108,11 @@ func TestHostileLayouts(t *testing.T) {
 			return []descriptor{d.json(t, ociManifest, object{"config": chart, "layers": []descriptor{}})}
 		}},
 		{"no image at all", "lists no image", func(disk, descriptor) []descriptor { return []descriptor{} }},
+		{"a layer of less than no bytes", "has the size -1", func(d disk, _ descriptor) []descriptor {
+			l := d.blob("application/vnd.oci.image.layer.v1.tar+gzip", gz(t, hello(t)))
+			l.Size = -1
+			return []descriptor{d.imageOf(t, host(t), []descriptor{l}, hello(t))}
+		}},
 		{"provenance only", "lists no image", func(_ disk, m descriptor) []descriptor {
 			m.Annotations = map[string]string{attestation: "attestation-manifest"}
 			return []descriptor{m}
@@ -330,6 +335,26 @@ func TestBombs(t *testing.T) {
 		t.Errorf("with a higher ratio: %v", err)
 	}
 
+	// Of all that is compressed only so much is read, whatever comes of it.
+	few := func(o *Options) { o.Limits.Compressed, o.Limits.Ratio = 1000, 5000 }
+	refuse(t, "more compressed bytes than allowed", onPipe(t, zeros.Bytes()), "--limit compressed=NUMBER", few)
+	refuse(t, "members of gzip with nothing in them", onPipe(t, append(bytes.Repeat(gz(t, nil), 1000), gz(t, hello(t))...)), "--limit compressed=NUMBER", few)
+	noise := make([]byte, 3000)
+	for i := range noise {
+		noise[i] = byte(i * i >> 3)
+	}
+	if _, _, err := unpacked(t, onFile(t, tarOf(t, file{name: "noise", content: string(noise)})), few); err != nil {
+		t.Errorf("what is not compressed: %v", err)
+	}
+	// Also what is passed over, and what is only stored on the way.
+	pass := tarOf(t, file{name: "blobs/", kind: tar.TypeDir}, file{name: "blobs/x", kind: tar.TypeReg, content: string(make([]byte, 200<<20))})
+	refuse(t, "zeros that are stored on the way", onPipe(t, gz(t, pass)), "--limit ratio=NUMBER")
+	refuse(t, "a disk that would be full", onPipe(t, pass[:1024]), "--limit min-free=NUMBER", func(o *Options) { o.Limits.MinFree = 1 << 60 })
+	pass[512+156] = 'Y' // a kind of entry that nobody knows
+	rehash(pass[512:1024])
+	refuse(t, "zeros that are passed over", onPipe(t, gz(t, pass)), "--limit ratio=NUMBER")
+	refuse(t, "the same, not compressed", onPipe(t, pass), "--limit bytes=NUMBER", func(o *Options) { o.Limits.Bytes = 1 << 20 })
+
 	// A layout with a layer that inflates, and one that is spooled.
 	d := disk{}
 	noLayer := d.blob("application/vnd.oci.image.layer.v1.tar+gzip", zeros.Bytes())
@@ -350,6 +375,25 @@ func TestBombs(t *testing.T) {
 	stream[16] = 40 // the dictionary is of 4 GiB now; the header's CRC is not looked at before
 	refuse(t, "a dictionary of 4 GiB", onFile(t, stream), "dictionary")
 	refuse(t, "a filter for programs", onFile(t, through(t, hello(t), "xz", "-c", "--x86", "--lzma2")), "filter for programs")
+}
+
+// rehash writes the checksum of a header that was changed.
+func rehash(block []byte) {
+	copy(block[148:156], "        ")
+	total := 0
+	for _, b := range block {
+		total += int(b)
+	}
+	copy(block[148:156], fmt.Sprintf("%06o\x00 ", total))
+}
+
+// An entry for the root that is a file of much data is not kept in memory.
+func TestRootThatIsAFile(t *testing.T) {
+	data := tarOf(t, file{name: "./", kind: tar.TypeDir}, file{name: "x"})
+	data[156] = tar.TypeReg
+	copy(data[124:136], "77777777777\x00")
+	rehash(data[:512])
+	refuse(t, "the root as a file of 8 GiB", onPipe(t, data), "no directory")
 }
 
 // An archive of layers has few entries.
@@ -440,6 +484,12 @@ func TestChoice(t *testing.T) {
 		{"one that is not there", both, platform("linux/riscv64"), "", "it has linux/" + min(want.Architecture, "arm")},
 		{"the only one, for another machine", []descriptor{theirs}, platform(""), "", "--platform linux/s390x imports it"},
 		{"the same, asked for", []descriptor{theirs}, platform("linux/s390x"), "theirs", ""},
+		{"two of one index", []descriptor{d.json(t, ociIndex, object{"manifests": []descriptor{plat(theirs, other), plat(mine, want), plat(d.image(t, want, mark("second")), want)}})}, platform(""), "mine", ""},
+		{"two of the layout", []descriptor{plat(mine, want), plat(d.image(t, want, mark("second")), want)}, platform(""), "", "several images"},
+		{"two of two indexes", []descriptor{
+			d.json(t, ociIndex, object{"manifests": []descriptor{plat(mine, want)}}),
+			d.json(t, ociIndex, object{"manifests": []descriptor{plat(d.image(t, want, mark("second")), want)}}),
+		}, platform(""), "", "several images"},
 		{"not for Linux", []descriptor{windows}, platform(""), "", "only those for linux"},
 		{"without platforms in the index", []descriptor{theirs, mine}, platform(""), "mine", ""},
 		{"by name", []descriptor{named(mine, "one"), named(theirs, "two")}, ref("one"), "mine", ""},

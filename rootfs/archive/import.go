@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -84,6 +85,8 @@ type importer struct {
 	opt      Options
 	platform Platform
 	state    unpack.State
+	// compressed is what was read so far of compressed data, in bytes.
+	compressed atomic.Int64
 }
 
 func (im *importer) run(src Source) (Result, error) {
@@ -108,6 +111,10 @@ func (im *importer) prepareTree() error {
 		}
 	}
 	if err := im.tree.Chmod(0o755); err != nil {
+		return fmt.Errorf("make the root: %w", err)
+	}
+	// The same image is the same tree, whenever it is imported.
+	if err := unix.UtimesNanoAt(int(im.tree.Fd()), ".", make([]unix.Timespec, 2), 0); err != nil {
 		return fmt.Errorf("make the root: %w", err)
 	}
 	return nil

@@ -72,6 +72,19 @@ func TestPlainTar(t *testing.T) {
 	}
 }
 
+// A root that no entry lists does not have the time of the import.
+func TestRootWithoutEntry(t *testing.T) {
+	for range 2 {
+		_, dir, err := unpacked(t, onFile(t, tarOf(t, file{name: "etc/hello", content: "world"})))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := os.Stat(dir); err != nil || st.ModTime().UnixNano() != 0 || st.Mode().Perm() != 0o755 {
+			t.Errorf("the root is of %v, %v, %v", st.ModTime(), st.Mode(), err)
+		}
+	}
+}
+
 // dockerArchive stores an image as docker save does: the manifest comes last.
 func dockerArchive(t testing.TB, layers [][]byte, config []byte, tags ...string) []file {
 	t.Helper()

@@ -62,6 +62,9 @@ func (im *importer) layer(b blobs, l layer) (rootfs.LayerInfo, error) {
 	if err := agrees(l.mediaType, how); err != nil {
 		return info, err
 	}
+	if how != plain {
+		raw.bound(&im.compressed, im.limits().Compressed)
+	}
 	content, err := decompress(in, how)
 	if err != nil {
 		return info, err
@@ -125,18 +128,7 @@ func idCount(m []rootfs.IDRange, first int) uint32 {
 	return next - uint32(first)
 }
 
-// limits are those of package unpack, with the defaults of what is looked at
-// here as well.
-func (im *importer) limits() unpack.Limits {
-	limits, defaults := im.opt.Limits, unpack.DefaultLimits()
-	if limits.Bytes == 0 {
-		limits.Bytes = defaults.Bytes
-	}
-	if limits.Entries == 0 {
-		limits.Entries = defaults.Entries
-	}
-	return limits
-}
+func (im *importer) limits() unpack.Limits { return im.opt.Limits.WithDefaults() }
 
 // info is what is known of every image.
 func (im *importer) info(id digest) rootfs.ImageInfo {

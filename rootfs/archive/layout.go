@@ -31,6 +31,7 @@ type candidate struct {
 
 	refs []string // names
 	tag  string   // a name without a repository
+	in   digest   // of the index that lists it; "" for the layout's own
 }
 
 // layout is an OCI image layout that is being read.
@@ -87,7 +88,7 @@ func (l *layout) collect(doc *document, above candidate, depth int) error {
 		return fault(unix.ELOOP, "its indexes lie more than %d below each other", maxDepth)
 	}
 	for _, d := range doc.Manifests {
-		c := candidate{descriptor: d, refs: above.refs, tag: above.tag}
+		c := candidate{descriptor: d, refs: above.refs, tag: above.tag, in: above.in}
 		c.name(d.Annotations)
 		if c.Platform == nil {
 			c.Platform = above.Platform
@@ -135,6 +136,7 @@ func (l *layout) descend(c candidate, depth int) error {
 	if err != nil {
 		return err
 	}
+	c.in = id
 	return l.collect(doc, c, depth+1)
 }
 
@@ -245,6 +247,9 @@ func (l *layout) picture(c candidate) (*picture, error) {
 		id, err := parseDigest(what, d.Digest)
 		if err != nil {
 			return nil, err
+		}
+		if d.Size < 0 {
+			return nil, fault(unix.EINVAL, "%s has the size %d", what, d.Size)
 		}
 		if _, known := layerCompression(d.MediaType); !known {
 			return nil, unknownLayer(what, d.MediaType)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/rootfs"
+	"github.com/sbx-run/sbx/rootfs/unpack"
 )
 
 // stream imports a file or a pipe.
@@ -25,13 +26,17 @@ func (im *importer) stream(file *os.File) (Result, error) {
 	if how == plain && !isTar(head) {
 		return Result{}, stranger(head)
 	}
-	content, err := decompress(in, how)
-	if err != nil {
+	growth := &growth{limits: im.limits()}
+	if how != plain {
+		raw.bound(&im.compressed, growth.limits.Compressed)
+		growth.compressed = raw.count.Load
+	}
+	if growth.in, err = decompress(in, how); err != nil {
 		return Result{}, err
 	}
-	unpacked := io.Reader(content)
+	unpacked := io.Reader(growth)
 	if how != plain {
-		inner := bufio.NewReaderSize(content, readBuffer)
+		inner := bufio.NewReaderSize(growth, readBuffer)
 		if head, err = peek(inner, sniffed); err != nil {
 			return Result{}, err
 		}
@@ -51,6 +56,30 @@ func (im *importer) stream(file *os.File) (Result, error) {
 	default:
 		return im.savedTar(im.spooled(whole))
 	}
+}
+
+// growth ends a stream that is longer than its limits allow. What package unpack
+// reads it looks at itself; what is stored on the way, or passed over, only this.
+type growth struct {
+	in         io.Reader
+	limits     unpack.Limits
+	compressed func() int64 // bytes of what it is decompressed from; nil: nothing
+	count      int64
+}
+
+// growthFrom is the length in bytes from which on the ratio counts.
+const growthFrom = 64 << 20
+
+func (g *growth) Read(p []byte) (int, error) {
+	n, err := g.in.Read(p)
+	g.count += int64(n)
+	switch {
+	case g.count > g.limits.Bytes:
+		return 0, &unpack.LimitError{Limit: unpack.LimitBytes, Max: g.limits.Bytes}
+	case g.compressed != nil && g.count > growthFrom && g.count/g.limits.Ratio > g.compressed():
+		return 0, &unpack.LimitError{Limit: unpack.LimitRatio, Max: g.limits.Ratio}
+	}
+	return n, err
 }
 
 // peek looks at the beginning of a stream, which may be shorter.
@@ -116,7 +145,7 @@ func (im *importer) spooled(content io.Reader) (*tarBlobs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a file for the layers: %w", err)
 	}
-	return spoolTar(im.ctx, content, spool, im.limits().Bytes, im.progress)
+	return spoolTar(im.ctx, content, spool, im.limits(), im.progress)
 }
 
 // savedTar unpacks the image of a docker-archive or of an OCI layout in a tar.

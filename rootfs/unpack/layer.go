@@ -29,7 +29,7 @@ func Layer(ctx context.Context, tree *os.File, layer io.Reader, opt Options, st 
 	}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	u := &unpacker{opt: opt, lim: opt.Limits.withDefaults(), st: st, fail: fail}
+	u := &unpacker{opt: opt, lim: opt.Limits.WithDefaults(), st: st, fail: fail}
 	if err := u.open(ctx, tree, layer); err != nil {
 		return err
 	}

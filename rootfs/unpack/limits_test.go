@@ -80,7 +80,7 @@ func TestLimitsOverLayers(t *testing.T) {
 
 func TestLimitNames(t *testing.T) {
 	var l Limits
-	for i, name := range []string{LimitEntries, LimitBytes, LimitFileBytes, LimitRatio, LimitDepth, LimitMinFree} {
+	for i, name := range []string{LimitEntries, LimitBytes, LimitFileBytes, LimitRatio, LimitCompressed, LimitDepth, LimitMinFree} {
 		if !l.Set(name, int64(i+1)) {
 			t.Error(name)
 		}
@@ -88,10 +88,10 @@ func TestLimitNames(t *testing.T) {
 			t.Error(text)
 		}
 	}
-	if (l != Limits{1, 2, 3, 4, 5, 6}) || l.Set("other", 1) {
+	if (l != Limits{1, 2, 3, 4, 5, 6, 7}) || l.Set("other", 1) {
 		t.Errorf("%+v", l)
 	}
-	if d := (Limits{Depth: 5}).withDefaults(); d.Depth != 5 || d.Entries != DefaultLimits().Entries {
+	if d := (Limits{Depth: 5}).WithDefaults(); d.Depth != 5 || d.Entries != DefaultLimits().Entries {
 		t.Errorf("%+v", d)
 	}
 }

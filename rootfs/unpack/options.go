@@ -51,6 +51,9 @@ type Limits struct {
 	// Ratio bounds the stream's length divided by that of what it was
 	// decompressed from, once the stream is longer than 64 MiB.
 	Ratio int64 `json:"ratio,omitempty"`
+	// Compressed bounds what is read of compressed data, in bytes. Package unpack
+	// sees none of it; who decompresses keeps to this.
+	Compressed int64 `json:"compressed,omitempty"`
 	// Depth bounds the components of a name.
 	Depth int64 `json:"depth,omitempty"`
 	// MinFree is how many bytes stay free on the file system of the tree.
@@ -72,18 +75,19 @@ const (
 func DefaultLimits() Limits {
 	return Limits{
 		Entries: 2_000_000, Bytes: 32 << 30, FileBytes: 16 << 30,
-		Ratio: 200, Depth: 256, MinFree: 256 << 20,
+		Ratio: 200, Compressed: 16 << 30, Depth: 256, MinFree: 256 << 20,
 	}
 }
 
-// withDefaults fills the fields that are 0.
-func (l Limits) withDefaults() Limits {
+// WithDefaults fills the fields that are 0.
+func (l Limits) WithDefaults() Limits {
 	d := DefaultLimits()
 	for _, f := range []struct{ have, def *int64 }{
 		{&l.Entries, &d.Entries},
 		{&l.Bytes, &d.Bytes},
 		{&l.FileBytes, &d.FileBytes},
 		{&l.Ratio, &d.Ratio},
+		{&l.Compressed, &d.Compressed},
 		{&l.Depth, &d.Depth},
 		{&l.MinFree, &d.MinFree},
 	} {
@@ -96,19 +100,22 @@ func (l Limits) withDefaults() Limits {
 
 // The names of the limits, as a user gives them.
 const (
-	LimitEntries   = "entries"
-	LimitBytes     = "bytes"
-	LimitFileBytes = "file-bytes"
-	LimitRatio     = "ratio"
-	LimitDepth     = "depth"
-	LimitMinFree   = "min-free"
+	LimitEntries    = "entries"
+	LimitBytes      = "bytes"
+	LimitFileBytes  = "file-bytes"
+	LimitRatio      = "ratio"
+	LimitCompressed = "compressed"
+	LimitDepth      = "depth"
+	LimitMinFree    = "min-free"
+	// LimitTime is in seconds; it is that of the process which waits for the end.
+	LimitTime = "time"
 )
 
 // Set changes the limit of that name; an unknown name is false.
 func (l *Limits) Set(name string, value int64) bool {
 	field := map[string]*int64{
 		LimitEntries: &l.Entries, LimitBytes: &l.Bytes, LimitFileBytes: &l.FileBytes,
-		LimitRatio: &l.Ratio, LimitDepth: &l.Depth, LimitMinFree: &l.MinFree,
+		LimitRatio: &l.Ratio, LimitCompressed: &l.Compressed, LimitDepth: &l.Depth, LimitMinFree: &l.MinFree,
 	}[name]
 	if field == nil {
 		return false
@@ -117,8 +124,8 @@ func (l *Limits) Set(name string, value int64) bool {
 	return true
 }
 
-// LimitError says that an archive is beyond one of the limits. It is EFBIG, and
-// ENOSPC for min-free.
+// LimitError says that an archive is beyond one of the limits. It is EFBIG,
+// ENOSPC for min-free, and ETIMEDOUT for time.
 type LimitError struct {
 	Limit string // its name
 	Max   int64  // its value
@@ -127,12 +134,14 @@ type LimitError struct {
 // Error names the limit and the flag that changes it.
 func (e *LimitError) Error() string {
 	what := map[string]string{
-		LimitEntries:   "more than %d files",
-		LimitBytes:     "more than %d bytes in all",
-		LimitFileBytes: "a file of more than %d bytes",
-		LimitRatio:     "more than %d times the size of the compressed data",
-		LimitDepth:     "more than %d directories below each other",
-		LimitMinFree:   "less than %d bytes would stay free on the disk",
+		LimitEntries:    "more than %d files",
+		LimitBytes:      "more than %d bytes in all",
+		LimitFileBytes:  "a file of more than %d bytes",
+		LimitRatio:      "more than %d times the size of the compressed data",
+		LimitCompressed: "more than %d bytes of compressed data",
+		LimitDepth:      "more than %d directories below each other",
+		LimitMinFree:    "less than %d bytes would stay free on the disk",
+		LimitTime:       "not done after %d seconds",
 	}[e.Limit]
 	return fmt.Sprintf(what+"; %s changes this limit", e.Max, e.Flag())
 }
@@ -142,8 +151,11 @@ func (e *LimitError) Flag() string { return "--limit " + e.Limit + "=NUMBER" }
 
 // Unwrap gives the errno.
 func (e *LimitError) Unwrap() error {
-	if e.Limit == LimitMinFree {
+	switch e.Limit {
+	case LimitMinFree:
 		return unix.ENOSPC
+	case LimitTime:
+		return unix.ETIMEDOUT
 	}
 	return unix.EFBIG
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"time"
 
@@ -64,14 +65,21 @@ func (s *stream) Read(p []byte) (int, error) {
 // when there are next to no inodes left.
 func (s *stream) wantFree(size int64) error {
 	s.since = 0
+	return WantFree(s.fd, s.lim.MinFree, size)
+}
+
+// WantFree refuses to take size bytes more on the file system of the descriptor
+// fd when minFree bytes would not stay free ([LimitMinFree]), or when it has next
+// to no inodes left.
+func WantFree(fd int, minFree, size int64) error {
 	var fs unix.Statfs_t
-	if err := unix.Fstatfs(s.fd, &fs); err != nil {
-		return err
+	if err := unix.Fstatfs(fd, &fs); err != nil {
+		return fmt.Errorf("look at the free space: %w", err)
 	}
 	// Bavail may be more than an int64 of bytes on file systems of the network.
 	free := fs.Bavail
-	if need := uint64(max(s.lim.MinFree, 0)) + uint64(size); free < need/uint64(fs.Bsize)+1 {
-		return &LimitError{LimitMinFree, s.lim.MinFree}
+	if need := uint64(max(minFree, 0)) + uint64(size); free < need/uint64(fs.Bsize)+1 {
+		return &LimitError{LimitMinFree, minFree}
 	}
 	if fs.Files > 0 && fs.Ffree < 64 {
 		return refuse(unix.ENOSPC, "the file system has no inodes left")
