@@ -110,6 +110,7 @@ func askedEnv(list []string, lookup func(string) (string, bool)) ([]string, erro
 // line, no quoting.
 func parseEnvFile(data []byte) []string {
 	var list []string
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // some editors begin files so
 	lines := bufio.NewScanner(bytes.NewReader(data))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {

@@ -56,6 +56,9 @@ func TestParseEnvFile(t *testing.T) {
 	if got := parseEnvFile([]byte(file)); !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
+	if got := parseEnvFile([]byte("\ufeffA=1\n")); !slices.Equal(got, []string{"A=1"}) {
+		t.Errorf("with a mark of its encoding in front: %q", got)
+	}
 	if got := parseEnvFile(nil); len(got) != 0 {
 		t.Errorf("an empty file gives %q", got)
 	}

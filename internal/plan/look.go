@@ -280,19 +280,22 @@ func lookStream(fd int) Stream {
 
 func (l *look) environment() error {
 	l.facts.Environ = PassedOn(os.Environ())
-	var asked []string
 	for _, name := range l.spec.EnvFile {
 		data, err := readSmall(name)
+		var asked []string
+		if err == nil {
+			asked, err = askedEnv(parseEnvFile(data), os.LookupEnv)
+		}
 		if err != nil {
 			return misuse("--env-file %s: %v", name, err)
 		}
-		asked = append(asked, parseEnvFile(data)...)
+		l.facts.AskedEnv = append(l.facts.AskedEnv, asked...)
 	}
-	var err error
-	l.facts.AskedEnv, err = askedEnv(append(asked, l.spec.Env...), os.LookupEnv)
+	asked, err := askedEnv(l.spec.Env, os.LookupEnv)
 	if err != nil {
 		return err
 	}
+	l.facts.AskedEnv = append(l.facts.AskedEnv, asked...)
 	if p := l.spec.Seccomp; p != "" && isFile(p) {
 		if l.facts.SeccompFile, err = readSmall(p); err != nil {
 			return misuse("--seccomp %s: %v; the names are default, strict and off, anything else is a file", p, err)

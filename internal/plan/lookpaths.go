@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/sbx-run/sbx/internal/quote"
 	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
 )
@@ -23,7 +24,7 @@ func (l *look) shares() error {
 	for _, sh := range l.spec.Shares {
 		shared, err := l.share(sh, tainted)
 		if err != nil {
-			return misuse("%s %s: %s", sh.Flag(), sh.Source, withoutName(err.Error(), sh.Source))
+			return misuse("%s %s: %s", sh.Flag(), quote.Quote(sh.Source), withoutName(err.Error(), sh.Source))
 		}
 		l.facts.Shares = append(l.facts.Shares, shared)
 	}
@@ -33,7 +34,7 @@ func (l *look) shares() error {
 // withoutName takes the path out of an error's text that stands in front of it
 // anyway.
 func withoutName(text, path string) string {
-	for _, again := range []string{"resolve " + path + ": ", path + ": "} {
+	for _, again := range []string{"resolve " + path + ": ", "resolve " + quote.Quote(path) + ": ", path + ": "} {
 		text = strings.TrimPrefix(text, again)
 	}
 	return text
