@@ -60,10 +60,13 @@ func (b *Builder) attachTaken(m Mount) error {
 	}
 	delete(b.taken, m.Target)
 	w := wantFile
-	if m.Directory {
+	switch {
+	case m.Directory:
 		w = wantDir
+	case m.Link:
+		w = wantLink
 	}
-	return b.place(m, tree, w, placed{foreign: true, tree: m.Directory, device: m.Kind == Device})
+	return b.place(m, tree, w, placed{foreign: true, tree: m.Directory, device: m.Kind == Device, link: m.Link})
 }
 
 // attachNew mounts a file system that does not need the old root.

@@ -62,6 +62,7 @@ type placed struct {
 	tree     bool         // may have further mounts of the host below it
 	readOnly bool         // made read-only in Finish
 	device   bool         // the one kind of mount without nodev
+	link     bool         // on a symbolic link, which is not followed
 }
 
 // Begin makes the propagation of all mounts private, so that neither half

@@ -50,7 +50,11 @@ func (b *Builder) Finish() error {
 // none was hidden by a later entry or went elsewhere (CVE-2021-30465).
 func (b *Builder) verifyTargets() error {
 	for _, p := range b.placed {
-		id, isRoot, err := mountIDAt(unix.AT_FDCWD, p.target, 0)
+		flags := 0
+		if p.link {
+			flags = unix.AT_SYMLINK_NOFOLLOW
+		}
+		id, isRoot, err := mountIDAt(unix.AT_FDCWD, p.target, flags)
 		if err != nil {
 			return fmt.Errorf("%s: look at the result: %w", p.entry, err)
 		}

@@ -174,6 +174,9 @@ func (g *guard) protect(rel, reason string) {
 		return
 	}
 	g.add(rel, m)
+	if m.Link {
+		g.follow(rel, reason)
+	}
 }
 
 // pin binds a directory and those above it on themselves, writable: a mount
@@ -204,9 +207,6 @@ func (g *guard) add(rel string, m Mount) {
 // placeholder, or why it cannot be an entry.
 func (g *guard) bind(rel string, readOnly bool) (m Mount, marked bool, wrong string) {
 	fd, err := retryOpenat2(g.top, rel, unix.O_PATH|unix.O_NOFOLLOW, unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS)
-	if err == unix.ELOOP {
-		return m, false, "is a symbolic link, which can be replaced"
-	}
 	if err != nil {
 		return m, false, err.Error()
 	}
@@ -216,13 +216,14 @@ func (g *guard) bind(rel string, readOnly bool) (m Mount, marked bool, wrong str
 		return m, false, err.Error()
 	}
 	kind := st.Mode & unix.S_IFMT
-	if kind != unix.S_IFDIR && kind != unix.S_IFREG {
+	link := kind == unix.S_IFLNK && readOnly
+	if kind != unix.S_IFDIR && kind != unix.S_IFREG && !link {
 		return m, false, "is a " + typeName(st.Mode)
 	}
 	return Mount{
 		Kind: Bind, Source: path.Join(g.source, rel), Target: path.Join(g.target, rel), ReadOnly: readOnly,
-		Dev: st.Dev, Ino: st.Ino, Directory: kind == unix.S_IFDIR,
-	}, st.Mtim.Sec == markSeconds, ""
+		Dev: st.Dev, Ino: st.Ino, Directory: kind == unix.S_IFDIR, Link: link,
+	}, !link && st.Mtim.Sec == markSeconds, ""
 }
 
 func (g *guard) reserve(rel string, rule gitRule) {

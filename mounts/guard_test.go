@@ -88,7 +88,17 @@ func TestGuard(t *testing.T) {
 		},
 		"links are not followed": {
 			tree:     []string{"link .git elsewhere", "link .bashrc x", "dir .vscode", "dir .idea", "link l /", "fifo .envrc"},
-			readOnly: []string{".vscode", ".idea"}, says: ".bashrc is a symbolic link",
+			readOnly: []string{".git", ".bashrc", ".vscode", ".idea"}, says: ".bashrc is a symbolic link to what does not exist",
+		},
+		"what links in the tree lead to": {
+			tree: append(gitDir("real/repo"), "link .git real/repo", "link .vscode conf/../conf/x", "file conf/x/tasks.json x",
+				"link .idea idea", "link idea .idea", "link .envrc /etc/profile", "link .bashrc ../up"),
+			readOnly: []string{".git", "real/repo/hooks", "real/repo/config", ".vscode", "conf/x", ".idea", "idea", ".envrc", ".bashrc"},
+			pinned:   []string{"real", "real/repo", "conf"}, missing: git("real/repo"),
+		},
+		"a link by way of a link": {
+			tree:     []string{"dir .git", "dir .idea", "link .vscode way/x", "link way conf", "file conf/x/tasks.json x"},
+			readOnly: []string{".git", ".idea", ".vscode"}, says: ".vscode is a symbolic link by way of others",
 		},
 		"more names than are read": {tree: manyFiles("d/%d", 101), missing: top, truncated: true},
 		"more places than are covered": {
@@ -134,6 +144,13 @@ func compare(t *testing.T, dir string, g Guarded, wantReadOnly, wantPinned []str
 	var readOnly, pinned []string
 	for _, m := range g.Mounts {
 		rel := strings.TrimPrefix(m.Source, dir+"/")
+		if m.Link {
+			if st := stat(t, m.Source); m.Target != "/data/"+rel || m.check() != nil || m.Ino != st.Ino || m.Directory {
+				t.Errorf("bad entry %+v", m)
+			}
+			readOnly = append(readOnly, rel)
+			continue
+		}
 		if m.Target != "/data/"+rel || m.check() != nil || !reflect.DeepEqual(m, bind(m.Source, m.Target, m.ReadOnly)) {
 			t.Errorf("bad entry %+v", m)
 		}
@@ -145,6 +162,15 @@ func compare(t *testing.T, dir string, g Guarded, wantReadOnly, wantPinned []str
 	}
 	same(t, "read-only", readOnly, wantReadOnly)
 	same(t, "pinned", pinned, wantPinned)
+}
+
+func stat(t *testing.T, path string) unix.Stat_t {
+	t.Helper()
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		t.Fatal(err)
+	}
+	return st
 }
 
 func same(t *testing.T, what string, got, want []string) {
@@ -178,7 +204,8 @@ func TestGuardErrors(t *testing.T) {
 func TestGuarded(t *testing.T) {
 	dir := t.TempDir()
 	repositories := append(gitDir("data/a/.git"), gitDir("data/a/.git/modules/libs/m")...)
-	tree(t, dir, append(repositories, "file data/a/.git/worktrees/w/commondir ../..", "file data/.envrc x", "file data/a/code x", "dir root")...)
+	tree(t, dir, append(repositories, "file data/a/.git/worktrees/w/commondir ../..", "file data/.envrc x", "file data/a/code x",
+		"link data/.idea other/idea", "file data/other/idea/x x", "link data/b /none", "dir root")...)
 	before, err := Guard(filepath.Join(dir, "data"), "/data")
 	if err != nil {
 		t.Fatal(err)
@@ -196,7 +223,7 @@ func TestGuarded(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if entries, err := os.ReadDir(filepath.Join(dir, "data")); err != nil || len(entries) != 2 {
+	if entries, err := os.ReadDir(filepath.Join(dir, "data")); err != nil || len(entries) != 5 {
 		t.Errorf("left in the tree: %v, %v", entries, err)
 	}
 }
@@ -222,7 +249,7 @@ func guardedBody(dir string) error {
 	for _, path := range []string{
 		"a/.git/config", "a/.git/hooks/x", ".envrc", "a/.git/commondir", ".vscode/tasks.json", ".git/config",
 		"a/.git/modules/x", "a/.git/modules/libs/x", "a/.git/modules/libs/m/config", "a/.git/modules/libs/m/hooks/x",
-		"a/.git/worktrees/x", "a/.git/worktrees/w/commondir", "a/.git/worktrees/w/config.worktree",
+		"a/.git/worktrees/x", "a/.git/worktrees/w/commondir", "a/.git/worktrees/w/config.worktree", ".idea/x", "other/idea/x",
 	} {
 		c.cannotWrite("/data/"+path, unix.EROFS)
 	}
@@ -233,7 +260,7 @@ func guardedBody(dir string) error {
 	}
 	for _, path := range []string{
 		"a", "a/.git", "a/.git/hooks", "a/.git/config", ".envrc", ".git", ".vscode", "a/.git/commondir",
-		"a/.git/modules/libs", "a/.git/modules/libs/m", "a/.git/worktrees/w", "a/.git/worktrees/w/commondir",
+		"a/.git/modules/libs", "a/.git/modules/libs/m", "a/.git/worktrees/w", "a/.git/worktrees/w/commondir", ".idea", "other", "other/idea",
 	} {
 		c.fails("rename "+path, os.Rename("/data/"+path, filepath.Dir("/data/"+path)+"/away"), unix.EBUSY, unix.EROFS)
 		c.fails("remove "+path, os.Remove("/data/"+path), unix.EBUSY, unix.EROFS, unix.ENOTEMPTY)

@@ -54,7 +54,7 @@ func linkedRules() []gitRule {
 	}
 }
 
-// dotGit handles .git: a repository, or a file that names one elsewhere.
+// dotGit handles .git: a repository, or a file or link that leads to one elsewhere.
 func (g *guard) dotGit(name string, e dirent) {
 	if e.kind != unix.DT_DIR {
 		g.protect(name, "names the repository, whose config and hooks git obeys")

@@ -15,6 +15,7 @@ const (
 	wantAny want = iota
 	wantDir
 	wantFile // anything but a directory
+	wantLink // a symbolic link, not what it leads to; it is never made
 )
 
 // maxLinks is the kernel's own bound for links in one path (MAXSYMLINKS).
@@ -49,6 +50,9 @@ type found struct {
 // find opens a target inside and makes it, with the directories that lead to
 // it, when it is missing.
 func (b *Builder) find(target string, w want) (found, error) {
+	if w == wantLink {
+		return b.findLink(target)
+	}
 	fd, err := retryOpenat2(b.root, target, unix.O_PATH, inRoot)
 	if err == unix.ENOENT {
 		fd, err = b.makeLast(target, w)
@@ -68,6 +72,19 @@ func (b *Builder) find(target string, w want) (found, error) {
 	return f, nil
 }
 
+// findLink opens a link that is there.
+func (b *Builder) findLink(target string) (found, error) {
+	fd, err := retryOpenat2(b.root, target, unix.O_PATH|unix.O_NOFOLLOW, inRoot)
+	if err != nil {
+		return found{}, fmt.Errorf("find the link inside: %w", err)
+	}
+	f, err := look(fd, wantLink)
+	if err != nil {
+		unix.Close(fd)
+	}
+	return f, err
+}
+
 // look says in which mount fd is, and holds that it is what was wanted.
 func look(fd int, w want) (found, error) {
 	var st unix.Statx_t
@@ -81,6 +98,9 @@ func look(fd int, w want) (found, error) {
 	}
 	if w == wantFile && isDir {
 		return found{}, fmt.Errorf("target is a directory inside: %w", unix.EISDIR)
+	}
+	if w == wantLink && st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return found{}, fmt.Errorf("target is no link inside, but a %s: %w", typeName(uint32(st.Mode)), unix.EINVAL)
 	}
 	return found{fd: fd, id: st.Mnt_id, isRoot: st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0}, nil
 }

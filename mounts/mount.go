@@ -58,6 +58,9 @@ type Mount struct {
 	GID  uint32 `json:"gid,omitempty"`
 	// Content of a file, at most MaxContent bytes.
 	Content []byte `json:"content,omitempty"`
+	// Link says that a bind is of a symbolic link itself, on itself: so it can
+	// be followed as before, and neither removed nor replaced.
+	Link bool `json:"link,omitempty"`
 	// Optional entries are skipped when the target (mask, readonly), the
 	// source (device) or the file system (mqueue) does not exist.
 	Optional bool `json:"optional,omitempty"`

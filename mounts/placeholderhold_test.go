@@ -146,7 +146,7 @@ func TestPlaceholderForged(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if g, err := Guard(dir, "/p"); err != nil || len(g.Mounts) != 1 || len(g.Missing) != 1 || !strings.HasSuffix(g.Missing[0].Path, ".git") {
+	if g, err := Guard(dir, "/p"); err != nil || len(g.Mounts) != 2 || len(g.Missing) != 1 || !strings.HasSuffix(g.Missing[0].Path, ".git") {
 		t.Errorf("%+v, %v", g, err)
 	}
 }

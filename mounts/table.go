@@ -53,6 +53,9 @@ func checkSource(m Mount) string {
 			return "source cannot be the text of a link"
 		}
 	}
+	if m.Link && (m.Kind != Bind || m.Directory || !m.ReadOnly) {
+		return "only a read-only bind can be of a link"
+	}
 	if m.Kind == Bind && m.Ino == 0 {
 		return "source was never looked at (no inode)"
 	}

@@ -101,6 +101,9 @@ func (m Mount) verifySource(fd int) error {
 	if m.Kind == Device {
 		return m.verifyDevice(fd, &st)
 	}
+	if m.Link && st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return fmt.Errorf("source is a %s and was a symbolic link: %w", typeName(st.Mode), unix.ESTALE)
+	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		if !m.Directory {
@@ -111,7 +114,9 @@ func (m Mount) verifySource(fd int) error {
 			return fmt.Errorf("source is no directory: %w", unix.ENOTDIR)
 		}
 	case unix.S_IFLNK:
-		return errLinked
+		if !m.Link {
+			return errLinked
+		}
 	default:
 		return fmt.Errorf("source is a %s: %w", typeName(st.Mode), unix.EINVAL)
 	}
