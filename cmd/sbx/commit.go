@@ -46,8 +46,14 @@ func (c *commitCommand) Run(s streams) error {
 	defer b.Close()
 	live := !c.Quiet && console.IsTerminal(int(os.Stderr.Fd()))
 	line := progressLine{streams: s, name: name.String(), begin: time.Now(), live: live}
-	result, err := b.Commit(k.held.Store, name, change, line.show)
+	ctx, caught, stop := interruptible()
+	defer stop()
+	result, err := b.Commit(ctx, k.held.Store, name, change, line.show)
 	line.clear()
+	if sig := caught(); err != nil && sig != 0 {
+		s.say("make an image of sandbox %s: interrupted; nothing of it was kept", c.Sandbox)
+		return statusError(exitSignalBase + int(sig))
+	}
 	if err != nil {
 		return fmt.Errorf("make an image of sandbox %s: %w", c.Sandbox, err)
 	}

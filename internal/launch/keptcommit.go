@@ -1,6 +1,7 @@
 package launch
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -12,9 +13,9 @@ import (
 )
 
 // Commit makes an image of the sandbox, under a name. change, which may be nil,
-// alters the configuration that it has from the image below. When it fails,
-// nothing stays of it.
-func (k *Kept) Commit(store *rootfs.Store, name rootfs.Reference, change func(*rootfs.ImageConfig) error, progress func(rootfs.Progress)) (ImportResult, error) {
+// alters the configuration that it has from the image below. When it fails, or
+// ctx ends, nothing stays of it.
+func (k *Kept) Commit(ctx context.Context, store *rootfs.Store, name rootfs.Reference, change func(*rootfs.ImageConfig) error, progress func(rootfs.Progress)) (ImportResult, error) {
 	config, err := k.config(change)
 	if err != nil {
 		return ImportResult{}, err
@@ -24,7 +25,7 @@ func (k *Kept) Commit(store *rootfs.Store, name rootfs.Reference, change func(*r
 	if err != nil {
 		return ImportResult{}, err
 	}
-	imported, err := k.commitInto(staging, owner, progress)
+	imported, err := k.commitInto(ctx, staging, owner, progress)
 	if err == nil {
 		imported.Info.Config = config
 		imported.Info.Digest, err = configured(imported.Info)
@@ -57,10 +58,10 @@ func (k *Kept) config(change func(*rootfs.ImageConfig) error) (*rootfs.ImageConf
 	return &changed, change(&changed)
 }
 
-func (k *Kept) commitInto(staging *rootfs.Staging, owner rootfs.Ownership, progress func(rootfs.Progress)) (*plan.Imported, error) {
+func (k *Kept) commitInto(ctx context.Context, staging *rootfs.Staging, owner rootfs.Ownership, progress func(rootfs.Progress)) (*plan.Imported, error) {
 	job := plan.CommitJob{Tree: k.Tree, Staging: staging.Tree.Name(), Owner: owner}
 	var imported *plan.Imported
-	err := workerRun{id: k.ID, job: plan.Job{Commit: &job}, handle: func(rep plan.Report) error {
+	err := workerRun{ctx: ctx, id: k.ID, job: plan.Job{Commit: &job}, handle: func(rep plan.Report) error {
 		if rep.Progress != nil && progress != nil {
 			progress(*rep.Progress)
 		}

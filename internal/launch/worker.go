@@ -34,6 +34,8 @@ func runWorker(id plan.Identity, job plan.Job, progress func(rootfs.Progress)) e
 type workerRun struct {
 	id  plan.Identity
 	job plan.Job
+	// ctx, which may be nil, kills the worker when it ends.
+	ctx context.Context //nolint:containedctx // of one job
 	// files go to the worker with the word that the id maps are written.
 	files []*os.File
 	// handle, which may be nil, gets every report that is no error. After an
@@ -72,6 +74,10 @@ func (w workerRun) do() error {
 		return err
 	}
 	defer c.close()
+	if w.ctx != nil {
+		stop := context.AfterFunc(w.ctx, c.kill)
+		defer stop()
+	}
 	if err = c.writeMaps(w.id); err == nil {
 		err = c.release(w.files...)
 	}
@@ -87,6 +93,9 @@ func (w workerRun) do() error {
 	}
 	if err != nil {
 		c.kill()
+	}
+	if err != nil && w.ctx != nil && w.ctx.Err() != nil {
+		return context.Cause(w.ctx)
 	}
 	return err
 }

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -66,7 +65,7 @@ func decompress(in *bufio.Reader, how compression) (io.Reader, error) {
 	case plain:
 		r = in
 	case gzipped:
-		r, err = gzip.NewReader(in)
+		r, err = newMembers(in)
 	case bzipped:
 		r = bzip2.NewReader(in)
 	case xzipped:

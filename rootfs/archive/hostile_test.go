@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -394,6 +395,44 @@ func TestRootThatIsAFile(t *testing.T) {
 	copy(data[124:136], "77777777777\x00")
 	rehash(data[:512])
 	refuse(t, "the root as a file of 8 GiB", onPipe(t, data), "no directory")
+}
+
+// Behind gzip data nothing goes unseen.
+func TestBehindGzip(t *testing.T) {
+	data := gz(t, hello(t))
+	for name, tail := range map[string][]byte{
+		"something": []byte("x"), "something behind zeros": []byte("\x00\x00x"), "a member behind zeros": append([]byte{0}, data...),
+	} {
+		refuse(t, name, onPipe(t, append(bytes.Clone(data), tail...)), "its gzip data is followed by something else")
+	}
+	refuse(t, "a member that is cut off", onPipe(t, append(bytes.Clone(data), data[:len(data)/2]...)), "ends too early")
+	refuse(t, "the beginning of one", onPipe(t, append(bytes.Clone(data), 0x1f)), "ends too early")
+}
+
+// What a source tells of names and settings is bounded, and what of it cannot be
+// used keeps the image from nothing.
+func TestProposals(t *testing.T) {
+	layer := hello(t)
+	names := []string{strings.Repeat("a", 5000)}
+	for i := range maxImages + 10 {
+		names = append(names, fmt.Sprintf("example.com/t:%d", i))
+	}
+	config := must(json.Marshal(object{"rootfs": object{"diff_ids": []string{sum(layer)}}}))
+	result, _, err := unpacked(t, onFile(t, tarOf(t, dockerArchive(t, [][]byte{layer}, config, names...)...)))
+	if err != nil || len(result.Refs) != maxImages || result.Refs[0] != "example.com/t:0" {
+		t.Errorf("%v, %d names", err, len(result.Refs))
+	}
+	d := disk{}
+	m := d.image(t, host(t), layer)
+	m.Annotations = map[string]string{refName: strings.Repeat("t", 5000)}
+	d.index(t, m)
+	if result, _, err := unpacked(t, onDir(t, d.dir(t))); err != nil || result.Tag != "" {
+		t.Errorf("%v, a tag of %d bytes", err, len(result.Tag))
+	}
+	many := must(json.Marshal(object{
+		"config": object{"Env": slices.Repeat([]string{"A=b"}, maxSettings+1)}, "rootfs": object{"diff_ids": []string{sum(layer)}},
+	}))
+	refuse(t, "many variables", onFile(t, tarOf(t, dockerArchive(t, [][]byte{layer}, many)...)), "may have 65536")
 }
 
 // An archive of layers has few entries.

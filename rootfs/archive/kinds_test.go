@@ -45,6 +45,7 @@ func TestPlainTar(t *testing.T) {
 		"not compressed":     plainTar,
 		"gzip":               through(t, plainTar, "gzip", "-c"),
 		"gzip, two members":  append(gz(t, plainTar[:half]), gz(t, plainTar[half:])...),
+		"gzip, filled up":    append(gz(t, plainTar), make([]byte, 1000)...),
 		"xz":                 through(t, plainTar, "xz", "-c"),
 		"xz, many blocks":    through(t, plainTar, "xz", "-c", "--block-size=1024"),
 		"xz, two streams":    append(through(t, plainTar[:half], "xz", "-c"), through(t, plainTar[half:], "xz", "-c")...),

@@ -14,6 +14,7 @@ import (
 
 // picture unpacks the layers of an image.
 func (im *importer) picture(b blobs, p *picture) (Result, error) {
+	p.proposeNames()
 	if err := im.needRef(p.refs); err != nil {
 		return Result{}, err
 	}

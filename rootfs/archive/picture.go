@@ -3,6 +3,7 @@ package archive
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,24 @@ type layer struct {
 	mediaType string
 }
 
+// maxName bounds a name that a source tells, in bytes: none that could be used
+// is longer.
+const maxName = 255
+
+// proposeNames leaves out what cannot be a name by its length, and those above as
+// many as an archive may have images.
+func (p *picture) proposeNames() {
+	long := func(name string) bool { return len(name) > maxName }
+	p.refs = slices.DeleteFunc(slices.Clone(p.refs), long)
+	p.refs = p.refs[:min(len(p.refs), maxImages)]
+	if long(p.tag) {
+		p.tag = ""
+	}
+}
+
+// maxSettings bounds the variables, words and labels of a configuration.
+const maxSettings = 1 << 16
+
 // configuration is the part of an image's configuration that is used: config.md.
 type configuration struct {
 	Architecture string `json:"architecture"`
@@ -54,6 +73,9 @@ func parseConfiguration(what string, data []byte) (*configuration, error) {
 	c := new(configuration)
 	if err := json.Unmarshal(data, c); err != nil {
 		return nil, notJSON(what, err)
+	}
+	if n := len(c.texts()) + len(c.Config.Labels); n > maxSettings {
+		return nil, fault(unix.EFBIG, "%s has %d variables, words and labels, and may have %d", what, n, maxSettings)
 	}
 	for _, text := range c.texts() {
 		if strings.IndexByte(text, 0) >= 0 {
