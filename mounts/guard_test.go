@@ -87,8 +87,9 @@ func TestGuard(t *testing.T) {
 			pinned: []string{"sub", ".config"},
 		},
 		"links are not followed": {
-			tree:     []string{"link .git elsewhere", "link .bashrc x", "dir .vscode", "dir .idea", "link l /", "fifo .envrc"},
+			tree:     []string{"link .git elsewhere", "link .bashrc x/y/z", "dir .vscode", "dir .idea", "link l /", "fifo .envrc"},
 			readOnly: []string{".git", ".bashrc", ".vscode", ".idea"}, says: ".bashrc is a symbolic link to what does not exist",
+			missing: []string{"elsewhere"},
 		},
 		"what links in the tree lead to": {
 			tree: append(gitDir("real/repo"), "link .git real/repo", "link .vscode conf/../conf/x", "file conf/x/tasks.json x",

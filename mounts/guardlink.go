@@ -31,6 +31,10 @@ func (g *guard) follow(rel, reason string) {
 	switch {
 	case err == nil:
 		unix.Close(fd)
+	case errors.Is(err, unix.ENOENT) && g.isDirectory(parent(inside)):
+		g.pin(parent(inside))
+		g.reserve(inside, gitRule{directory: true, reason: reason})
+		return
 	case errors.Is(err, unix.ENOENT):
 		g.unprotected(rel, "is a symbolic link to what does not exist ("+reason+")")
 		return
@@ -44,4 +48,9 @@ func (g *guard) follow(rel, reason string) {
 		return
 	}
 	g.protect(inside, reason)
+}
+
+func (g *guard) isDirectory(rel string) bool {
+	_, err := g.list(rel)
+	return err == nil
 }
