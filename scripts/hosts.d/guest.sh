@@ -9,16 +9,19 @@ walled() {
 
 # place COMMAND… starts a sandbox by way of the command and says where in the tree its limits are.
 place() {
-	local leaf='' wrapped
-	"$@" sbx run -q -m 64m sleep 30 &
+	local leaf='' wrapped limit=
+	"$@" sbx run -q -m 64m sleep 1000 &
 	wrapped=$!
-	for _ in {1..250}; do
+	while [[ -z $limit ]] && kill -0 "$wrapped" 2>/dev/null; do
+		sleep 0.1
 		leaf=$(find /sys/fs/cgroup -type d -name 'sbx-*' ! -name '*.scope' 2>/dev/null | head -n 1)
-		[[ -z $leaf || -z $(cat "$leaf/box/cgroup.procs" 2>/dev/null) ]] || break
+		[[ -z $leaf || -z $(cat "$leaf/box/cgroup.procs" 2>/dev/null) ]] || limit=$(cat "$leaf/memory.max")
+	done
+	echo "place: /$(basename "$(dirname "$leaf")"), memory.max $limit"
+	while kill -0 "$wrapped" 2>/dev/null; do
+		pkill -x sleep # which may not have begun
 		sleep 0.1
 	done
-	echo "place: /$(basename "$(dirname "$leaf")"), memory.max $(cat "$leaf/memory.max")"
-	pkill -x sleep
 	wait "$wrapped"
 	return 0
 }

@@ -8,30 +8,49 @@ seconds_left() {
 	echo $((SBX_HOSTS_END - $(date +%s)))
 }
 
-# on_guest GUEST ROWS builds and boots the guest, with an image in the user's store, and runs the rows there. The first
-# guest has to come up. The archives of the others come and go: they are skipped, and named.
+# on_guest GUEST ROWS builds and boots the guest, with an image in the user's store, and runs the rows there.
 on_guest() {
-	local guest=$1 rows=$2 left reason='' start=$SECONDS
-	left=$(seconds_left)
-	if ((left < guest_seconds)) && [[ $guest != "${guests%%,*}" ]]; then
-		reason="cannot: no time was left for Debian $guest"
-	elif ! timeout -k 30 "$((left > 0 ? left : 1))" "$here/vm" run "$guest" --prepared "$SBX_HOSTS_WORK/prepared" -- uname -r \
-		>"$SBX_HOSTS_WORK/kernel" 2> >(tee "$SBX_HOSTS_WORK/guest-log" >&2) </dev/null; then
-		reason="Debian $guest did not come up: $(grep '^vm: ' "$SBX_HOSTS_WORK/guest-log" | tail -n 1)"
-		(($(seconds_left) > 0)) || reason="Debian $guest was not up after $((SECONDS - start)) s, and then the time was over"
-		[[ $guest == "${guests%%,*}" ]] || reason="cannot: $reason"
-	fi
+	local guest=$1 rows=$2 reason start=$SECONDS row
+	reason=$(bring_up "$guest")
 	if [[ -z $reason ]]; then
-		printf '== Debian %s, Linux %s, is up after %d s\n' "$guest" "$(cat "$SBX_HOSTS_WORK/kernel")" "$((SECONDS - start))"
+		printf '== Debian %s, Linux %s, is up after %d s\n' "$guest" "$(cat "$SBX_HOSTS_WORK/kernel-$guest")" "$((SECONDS - start))"
 		xargs -n 1 printf '%s %s\n' "$guest" <<<"$rows" | in_parallel row || true
 		return
 	fi
-	local row
 	while read -r row; do
-		if [[ $reason == cannot:* ]]; then
-			report "$guest" "${row_names[row]}" skipped "$reason"
-		else
-			report "$guest" "${row_names[row]}" failed "$reason"
-		fi
+		report_absent "$guest" "${row_names[row]}" "$reason"
 	done <<<"$rows"
+}
+
+# bring_up GUEST prints why the guest cannot be had, if it cannot.
+bring_up() {
+	local guest=$1 left log=$SBX_HOSTS_WORK/guest-log-$1 start=$SECONDS
+	left=$(seconds_left)
+	((left >= guest_seconds)) || { echo "cannot: no time was left for Debian $guest"; return; }
+	! timeout --foreground -k 30 "$left" "$here/vm" run "$guest" --prepared "$SBX_HOSTS_WORK/prepared" -- uname -r \
+		2>&1 >"$SBX_HOSTS_WORK/kernel-$guest" </dev/null | tee "$log" >&2 || return 0
+	if (($(seconds_left) <= 0)); then
+		echo "cannot: Debian $guest was not up after $((SECONDS - start)) s, and then the time was over"
+	else
+		why_absent "$guest" "$log"
+	fi
+}
+
+# why_absent GUEST LOG prints a reason that begins with "cannot:" where neither sbx nor these scripts are to blame. The
+# first guest has to come up, if there is room and the archive can be reached. Those of the others come and go; but where they boot, sbx
+# has to make its image.
+why_absent() {
+	local guest=$1 said blameless='(cannot download|MB free)'
+	said=$(grep '^vm: ' "$2" | tail -n 1)
+	[[ $guest == "${guests%%,*}" || $said == *'(prepared '* ]] || blameless='.'
+	if grep -qE "^vm: .*$blameless" "$2"; then
+		echo "cannot: Debian $guest did not come up: $said"
+	else
+		echo "Debian $guest did not come up: $said"
+	fi
+}
+
+# report_absent GUEST NAME REASON
+report_absent() {
+	if [[ $3 == cannot:* ]]; then report "$1" "$2" skipped "$3"; else report "$1" "$2" failed "$3"; fi
 }

@@ -1,8 +1,9 @@
 # shellcheck shell=bash disable=SC2154 # scripts/hosts sets $here
-# The tests of sbx in the guests: compiled here, run there as the ordinary user, from a copy of the tree.
+# The tests of sbx in the guests: compiled here, run there as the ordinary user, from a copy of the tree. Each package
+# is a job of its own.
 
 readonly module=github.com/sbx-run/sbx
-# The longest that all tests may take in one guest, in seconds: an emulated processor is ten to twenty times slower.
+# The longest that the tests of a package may take, in seconds: an emulated processor is ten to twenty times slower.
 readonly suite_limit=${SBX_HOSTS_SUITE_LIMIT:-3600}
 # What an emulator of a few cores does too slowly, or what needs programs that a guest does not have. SBX_HOSTS_SKIP
 # replaces it, and SBX_HOSTS_RUN picks tests.
@@ -17,54 +18,92 @@ packages_with_tests() {
 	go list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | grep . | sed "s,^$module/,,"
 }
 
-# make_suite DIR: the tree, the test binaries and what they need. The modification times are today's everywhere, so
-# nothing is built again in the guest, which has no go command.
+# suite GUEST…
+suite() {
+	local guest package reason there=()
+	(($# > 0)) || set -- 12 11 13 testing
+	guests=$1
+	work
+	go build -o "$SBX_HOSTS_WORK/testsum" ./scripts/testsum
+	go build -o "$SBX_HOSTS_WORK/test2json" cmd/test2json
+	make_suite "$SBX_HOSTS_WORK/suite"
+	for guest; do
+		reason=$(bring_up "$guest")
+		if [[ -z $reason ]]; then there+=("$guest"); else report_absent "$guest" suite "$reason"; fi
+	done
+	((${#there[@]} == 0)) || for package in $(packages_with_tests); do
+		printf "%s $package\n" "${there[@]}"
+	done | in_parallel package || true
+	touch "$SBX_HOSTS_WORK/records"
+	[[ -z ${SBX_RECORDS-} ]] || cat "$SBX_HOSTS_WORK/records" >>"$SBX_RECORDS"
+	"$SBX_HOSTS_WORK/testsum" total "$SBX_HOSTS_WORK/records"
+}
+
+# make_suite DIR: the tree and what the tests need in DIR, the test binaries beside it. The modification times are
+# today's everywhere, so nothing is built again in the guest, which has no go command.
 make_suite() {
 	local dir=$1 package
-	mkdir -p "$dir/tree" "$dir/tests"
+	mkdir -p "$dir/tree" "$dir.tests"
 	git ls-files -z --cached --others --exclude-standard | grep -zv '^scripts/vm' |
 		tar --create --null --files-from - --ignore-failed-read 2>/dev/null | tar --extract --directory "$dir/tree"
 	cp "$SBX_HOSTS_WORK/sbx" "$dir/sbx"
 	go build -trimpath -o "$dir/probe" ./internal/sbxtest/probe
 	for package in $(packages_with_tests); do
-		go test -c -trimpath -ldflags='-s -w' -o "$dir/tests/${package//\//-}.test" "./$package"
+		go test -c -trimpath -ldflags='-s -w' -o "$(test_binary "$package")" "./$package"
 	done
 	cp "$here/hosts.d/suite-guest.sh" "$dir/run"
 }
 
-# run_package GUEST: all packages, in one guest.
+test_binary() { printf '%s/suite.tests/%s.test' "$SBX_HOSTS_WORK" "${1//\//-}"; }
+
+# run_package "GUEST PACKAGE". What failed is tried once more: cf. may_try_again.
 run_package() {
-	local guest=$1 status=0 out=$SBX_HOSTS_WORK/out-$1
-	"$here/vm" run "$guest" -t "$suite_limit" --session scope --env "SBX_TEST_SKIP=$suite_skip" --env "SBX_TEST_RUN=${SBX_HOSTS_RUN-}" \
-		--put "$SBX_HOSTS_WORK/suite" -- bash /job/suite/run >"$out" 2>&1 </dev/null || status=$?
-	((status == 0)) || printf 'Debian %s: vm ended with %d:\n%s\n' "$guest" "$status" "$(tail -n 40 "$out")"
-	split_packages "$guest" "$out"
-	if ((status == 0)); then report "$guest" suite passed "all packages ran"; else report "$guest" suite failed "see above"; fi
+	local guest=${1% *} package=${1#* } dir status slow begun=$SECONDS
+	dir=$(mktemp -d "$SBX_HOSTS_WORK/package.XXXXXX")
+	if (($(seconds_left) < 60)); then
+		record_package skip "cannot: no time was left"
+		return
+	fi
+	attempt_package
+	if package_failed && (($(seconds_left) > 60)); then
+		printf 'once more: [%s] %s: vm ended with %d\n%s\n' "$guest" "$package" "$status" "$(sed 's/^/    | /' "$dir/summary")"
+		attempt_package --fresh
+	fi
+	if ((status != 0)) && (($(seconds_left) <= 0)); then
+		record_package skip "cannot: no time was left"
+	elif package_failed && slow=$(slowness); then
+		record_package skip "cannot: it failed in a guest that takes $slow s for what takes 3 s elsewhere"
+	else
+		cat "$dir/summary" "$dir/notes"
+		cat "$dir/records" >>"$SBX_HOSTS_WORK/records"
+		((status == 0)) || record_package fail "vm ended with $status"
+	fi
 }
 
-# split_packages GUEST FILE hands each package's part of the output to the same tools as scripts/test.
-split_packages() {
-	local guest=$1 package part=$SBX_HOSTS_WORK/part-$1
-	sed -n 's/^== package //p' "$2" | while read -r package; do
-		awk -v want="== package $package" '/^== package / { on = ($0 == want); next } on' "$2" >"$part"
-		"$SBX_HOSTS_WORK/test2json" -t -p "$module/$package" <"$part" |
-			"$SBX_HOSTS_WORK/testsum" watch -run "Debian $guest" -o "$SBX_HOSTS_WORK/records-$guest" || true
-	done
+package_failed() {
+	((status != 0)) || grep -q '"result":"fail"' "$dir/records"
 }
 
-# suite GUEST…
-suite() {
-	work
-	go build -o "$SBX_HOSTS_WORK/testsum" ./scripts/testsum
-	go build -o "$SBX_HOSTS_WORK/test2json" cmd/test2json
-	make_suite "$SBX_HOSTS_WORK/suite"
-	(($# > 0)) || set -- 11 12 13 testing
-	printf '%s\n' "$@" | in_parallel package || true
-	cat "$SBX_HOSTS_WORK"/records-* >"$SBX_HOSTS_WORK/records"
-	local guest
-	for guest in "$@"; do
-		grep -qx passed "$SBX_HOSTS_WORK/results/$guest-suite" ||
-			printf '{"run":"Debian %s","pkg":"scripts/hosts","test":"suite","result":"fail"}\n' "$guest" >>"$SBX_HOSTS_WORK/records"
-	done
-	"$SBX_HOSTS_WORK/testsum" total "$SBX_HOSTS_WORK/records"
+# attempt_package OPTION… sets $status and leaves results in $dir/records, what to read in $dir/summary, and what is no
+# test's in $dir/notes.
+attempt_package() {
+	local left limit=$suite_limit
+	left=$(seconds_left)
+	((left > limit)) || limit=$((left > 0 ? left : 1))
+	status=0
+	timeout --foreground -k 20 "$((limit + 120))" "$here/vm" run "$guest" "$@" -t "$limit" --prepared "$SBX_HOSTS_WORK/prepared" \
+		--env "SBX_TEST_SKIP=$suite_skip" --env "SBX_TEST_RUN=${SBX_HOSTS_RUN-}" --put "$SBX_HOSTS_WORK/suite" \
+		--put "$(test_binary "$package")" -- bash /job/suite/run "$package" >"$dir/out" 2>"$dir/err" </dev/null || status=$?
+	: >"$dir/records"
+	"$SBX_HOSTS_WORK/test2json" -t -p "$module/$package" <"$dir/out" |
+		"$SBX_HOSTS_WORK/testsum" watch -run "Debian $guest" -o "$dir/records" >"$dir/summary" || true
+	: >"$dir/notes"
+	((status == 0)) || grep '^vm: ' "$dir/err" >"$dir/notes" || true
+}
+
+# record_package RESULT REASON
+record_package() {
+	printf '%s [%s] %s (%d s): %s\n' "$1" "$guest" "$package" "$((SECONDS - begun))" "$2"
+	printf '{"run":"Debian %s","pkg":"scripts/hosts","test":"suite, %s","result":"%s","reason":"%s"}\n' \
+		"$guest" "${package//\//-}" "$1" "${2//[\"\\]/\'}" >>"$SBX_HOSTS_WORK/records"
 }

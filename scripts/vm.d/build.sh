@@ -37,8 +37,10 @@ done'
 make_tree() {
 	local guest=$1 mirror
 	mirror=${SBX_VM_MIRROR:-$(debian_mirror)}
-	tries 3 bootstrap "$mirror" "$@" ||
+	tries 3 bootstrap "$mirror" "$@" && return
+	! network_trouble "$scratch_dir/bootstrap.log" ||
 		broken "cannot download Debian $guest: does ${mirror:-the mirror} have $(suite "$guest")? SBX_VM_MIRROR names another"
+	broken "cannot make the tree of Debian $guest"
 }
 
 # bootstrap MIRROR GUEST TARGET ARGUMENT… What mmdebstrap mounts and starts as root is in namespaces that end with it,
@@ -51,6 +53,7 @@ bootstrap() {
 	shift 3
 	[[ $guest != 11 ]] || set -- --setup-hook="$merged_usr" "$@"
 	rm -rf --one-file-system "$target"
+	local status=0
 	env -u TMPDIR INITRD=No nice timeout --foreground -k 30 1800 ${apart[@]+"${apart[@]}"} mmdebstrap --quiet --variant=minbase \
 		--aptopt='Acquire::Check-Valid-Until "false"' \
 		--aptopt='Acquire::Languages "none"' \
@@ -64,7 +67,10 @@ bootstrap() {
 		--dpkgopt='path-exclude=/usr/lib/cni/*' \
 		--include="$(package_list)" \
 		--customize-hook="$here/guest/setup" \
-		"$@" "$(suite "$guest")" "$target" "${where[@]}" </dev/null >&2
+		"$@" "$(suite "$guest")" "$target" "${where[@]}" </dev/null >"$scratch_dir/bootstrap.log" 2>&1 || status=$?
+	((status != 124)) || echo "Timeout was reached" >>"$scratch_dir/bootstrap.log"
+	cat "$scratch_dir/bootstrap.log" >&2
+	return "$status"
 }
 
 # make_root_disk TREE IMAGE. Without a journal, which nothing would ever replay.

@@ -75,13 +75,26 @@ need_host_tools() {
 		broken "this host lacks packages: apt-get install ${packages[*]}"
 	fi
 	say "installing ${packages[*]}"
-	tries 3 install_packages "${packages[@]}" || broken "cannot install ${packages[*]}"
+	tries 3 install_packages "${packages[@]}" && return
+	! network_trouble "$scratch_dir/install.log" || broken "cannot download ${packages[*]}"
+	broken "cannot install ${packages[*]}"
 }
 
 install_packages() {
-	timeout --foreground -k 10 300 apt-get update -qq >&2 &&
-		DEBIAN_FRONTEND=noninteractive timeout --foreground -k 10 600 \
-			apt-get install -y -qq --no-install-recommends "$@" </dev/null >/dev/null
+	local status=0
+	{
+		timeout --foreground -k 10 300 apt-get update -qq &&
+			DEBIAN_FRONTEND=noninteractive timeout --foreground -k 10 600 \
+				apt-get install -y -qq --no-install-recommends "$@"
+	} </dev/null >"$scratch_dir/install.log" 2>&1 || status=$?
+	((status == 0)) || tail -n 20 "$scratch_dir/install.log" >&2
+	return "$status"
+}
+
+# network_trouble FILE: apt's words for an archive that is out of reach, busy or being renewed. Who calls vm can tell
+# such a failure, "cannot download", from all others.
+network_trouble() {
+	grep -qE 'Failed to fetch|Unable to fetch|Could not (resolve|connect|handshake)|Temporary failure resolving|Connection (failed|timed out|reset)|Unable to connect|unreachable|Hash Sum mismatch|unexpected size|Mirror sync|Timeout was reached' "$1"
 }
 
 # need_space DIR: a guest takes about half a gigabyte, and while it is built its tree and disk beside each other.
