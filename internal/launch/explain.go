@@ -156,6 +156,9 @@ func stageError(p *plan.Plan, err error) error {
 		// rights, so what fails is the first step that needs one.
 		e.Hint = RestrictedHint()
 	}
+	if e.Errno == unix.EACCES && e.Stage.Op == plan.OpRoot && strings.Contains(e.Text, "(noexec)") {
+		e.Hint = "a root lies on a file system that is mounted without noexec: set XDG_DATA_HOME to a directory on one, where the store is the reason"
+	}
 	if e.Errno == unix.EROFS && strings.Contains(e.Text, "/proc/sys/") {
 		e.Hint = "/proc/sys is read-only, as is usual inside a container; start that container with --security-opt unmask=ALL (podman) or --security-opt systempaths=unconfined (docker)"
 	}

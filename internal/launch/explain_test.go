@@ -172,3 +172,20 @@ func TestLimitHint(t *testing.T) {
 		}
 	}
 }
+
+// A store on a noexec file system serves as layers only: without an overlay it has
+// to be elsewhere. No security module is to blame then.
+func TestNoexecRoot(t *testing.T) {
+	p := &plan.Plan{}
+	for i, st := range p.Stages() {
+		if st.Op != plan.OpRoot {
+			continue
+		}
+		err := stageError(p, &initproc.StageError{Stage: i, Err: failure{"the file system of /x allows no programs (noexec): permission denied", unix.EACCES}})
+		if text := err.Error(); !strings.Contains(text, "permission denied; ") || !strings.Contains(text, "set XDG_DATA_HOME") {
+			t.Errorf("no next step in %q", text)
+		}
+		return
+	}
+	t.Fatal("no stage makes the root")
+}
