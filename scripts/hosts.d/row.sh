@@ -8,7 +8,7 @@ readonly row_limit=240
 readonly never='goroutine [0-9]|^panic:|^fatal error:|runtime error|UNWALLED|^sbx: (operation not permitted|permission denied|no such file or directory|invalid argument|no space left on device|resource temporarily unavailable|function not implemented|input/output error|exit status [0-9]+)$'
 
 # What a machine may say, and sbx on it, that is too slow for limits of time: never a failure there, if it is that slow.
-readonly lateness='^it hung$|^the guest died|(not|no) answer|timed out|did not (end|come|answer)'
+readonly lateness='^it hung$|^the guest died$|(not|no) answer|timed out|did not (end|come|answer)'
 # Three hundred processes take a guest 3 s alone, with all that comes before and after them.
 readonly slow_seconds=45
 
@@ -144,7 +144,7 @@ fault() {
 	case $(outcome "$out") in
 	hung) echo "it hung"; return ;;
 	setup) echo "its setup failed"; return ;;
-	died) echo "the guest died, twice"; return ;;
+	died) echo "the guest died"; return ;;
 	esac
 	want=$(field "$row" status 0)
 	found=$(sed -n 's/^row status //p' "$out" | head -n 1)
