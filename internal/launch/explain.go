@@ -156,7 +156,8 @@ func stageError(p *plan.Plan, err error) error {
 		// rights, so what fails is the first step that needs one.
 		e.Hint = RestrictedHint()
 	}
-	if e.Errno == unix.EACCES && e.Stage.Op == plan.OpRoot && strings.Contains(e.Text, "(noexec)") {
+	if e.Stage.Op == plan.OpRoot && strings.Contains(e.Text, "(noexec)") {
+		// The errno is that of the overlay, which was tried first.
 		e.Hint = "a root lies on a file system that is mounted without noexec: set XDG_DATA_HOME to a directory on one, where the store is the reason"
 	}
 	if e.Errno == unix.EROFS && strings.Contains(e.Text, "/proc/sys/") {

@@ -181,7 +181,7 @@ func TestNoexecRoot(t *testing.T) {
 		if st.Op != plan.OpRoot {
 			continue
 		}
-		err := stageError(p, &initproc.StageError{Stage: i, Err: failure{"the file system of /x allows no programs (noexec): permission denied", unix.EACCES}})
+		err := stageError(p, &initproc.StageError{Stage: i, Err: failure{"overlay: operation not permitted; full: the file system of /x allows no programs (noexec): permission denied", unix.EPERM}})
 		if text := err.Error(); !strings.Contains(text, "permission denied; ") || !strings.Contains(text, "set XDG_DATA_HOME") {
 			t.Errorf("no next step in %q", text)
 		}

@@ -105,5 +105,5 @@ attempt_package() {
 record_package() {
 	printf '%s [%s] %s (%d s): %s\n' "$1" "$guest" "$package" "$((SECONDS - begun))" "$2"
 	printf '{"run":"Debian %s","pkg":"scripts/hosts","test":"suite, %s","result":"%s","reason":"%s"}\n' \
-		"$guest" "${package//\//-}" "$1" "${2//[\"\\]/\'}" >>"$SBX_HOSTS_WORK/records"
+		"$guest" "${package//\//-}" "$1" "${2//[\"\\[:cntrl:]]/\'}" >>"$SBX_HOSTS_WORK/records"
 }
