@@ -6,7 +6,7 @@ declare -a row_names
 declare -A row_fields
 
 load_table() {
-	local key value known=' host guest as session boot cold setup run status expect trace doctor '
+	local key value known=' host guest as session boot cold setup run status expect doctor '
 	row_names=()
 	row_fields=()
 	while read -r key value; do
