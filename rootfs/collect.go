@@ -91,6 +91,31 @@ func TrashIn(path string) (int, error) {
 	return len(names), err
 }
 
+// OwnersIn tells whose the files are in the store at path: an entry for each image
+// and for each kept sandbox.
+func OwnersIn(path string) ([]Ownership, error) {
+	s, err := openExisting(path)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	images, err := s.Images()
+	if err != nil {
+		return nil, err
+	}
+	var owners []Ownership
+	for _, img := range images {
+		owners = append(owners, img.Owner)
+	}
+	sandboxes, err := s.Sandboxes()
+	for _, b := range sandboxes {
+		if b.Keep {
+			owners = append(owners, b.Owner)
+		}
+	}
+	return owners, err
+}
+
 // collectSandboxes moves every sandbox to the trash whose run is gone.
 func (s *Store) collectSandboxes(dead func(SandboxState) error) error {
 	names, err := listNames(s.sandboxes)

@@ -35,6 +35,21 @@ func TestFindSandbox(t *testing.T) {
 	}
 }
 
+// Whose the files are of what stays in the store is known without a look at them.
+func TestOwnersIn(t *testing.T) {
+	s := newTestStore(t)
+	other := Ownership{HostUID: 7, UIDMap: []IDRange{{Inside: 1, Outside: 7, Count: 1}}}
+	keptSandbox(t, s, SandboxState{Owner: singleOwner})
+	keptSandbox(t, s, SandboxState{Owner: other})
+	b, err := s.NewSandbox(SandboxState{Owner: other}) // it goes when its run ends
+	must(t, err)
+	defer b.Close()
+	owners, err := OwnersIn(s.Path())
+	if err != nil || len(owners) != 2 || owners[0].Single == owners[1].Single || owners[0].HostUID+owners[1].HostUID != singleOwner.HostUID+7 {
+		t.Errorf("%+v, %v", owners, err)
+	}
+}
+
 func TestSandboxNamesAreUnique(t *testing.T) {
 	s := newTestStore(t)
 	keptSandbox(t, s, SandboxState{Name: "taken"})

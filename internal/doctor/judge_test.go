@@ -221,6 +221,7 @@ func TestJudgeStore(t *testing.T) {
 		{"network", func(s *StoreFinding) { s.Type = 0x6969 }, "", "network file system"},
 		{"leftover", func(s *StoreFinding) { s.Leftover = "empty /x: busy" }, "", "left: empty /x"},
 		{"trash", func(s *StoreFinding) { s.Trash = 2 }, "", "(2 in /home/alice/.local/share/sbx/trash): sbx gc"},
+		{"other ids", func(s *StoreFinding) { s.Strangers, s.StrangersWhy = 3, "its files belong to others" }, "", "nor remove: 3, and of one of them its files belong"},
 	}
 	for _, test := range tests {
 		f := goodHost().Store

@@ -22,6 +22,10 @@ type StoreFinding struct {
 	Leftover string
 	// Trash is how many things wait in the store's trash to be deleted.
 	Trash int
+	// Strangers is how many images and kept sandboxes belong to subordinate ids
+	// that the caller does not have now; StrangersWhy says so of one of them.
+	Strangers    int
+	StrangersWhy string
 	// TriedIn is the directory in which copies were tried, when it is not on
 	// the store's file system, because that cannot be written.
 	TriedIn string
@@ -44,6 +48,9 @@ func (f *Findings) lookStore(getenv func(string) string) string {
 	s.Path = path
 	if s.Exists, err = rootfs.InspectStore(path); err == nil && s.Exists {
 		s.Trash, err = rootfs.TrashIn(path)
+	}
+	if err == nil && s.Exists && f.Look == "" {
+		err = f.lookOwners(path)
 	}
 	if err != nil {
 		s.failed(err)
@@ -69,6 +76,19 @@ func (f *Findings) lookStore(getenv func(string) string) string {
 		s.Remedy = "set XDG_DATA_HOME to a directory of your own that can be written, on a local disk with some room"
 	}
 	return s.elsewhere()
+}
+
+// lookOwners finds what neither a run nor gc can do anything about, since the
+// range of subordinate ids was changed.
+func (f *Findings) lookOwners(path string) error {
+	owners, err := rootfs.OwnersIn(path)
+	for _, o := range owners {
+		if _, idErr := f.Facts.IdentityFor(o); idErr != nil {
+			f.Store.Strangers++
+			f.Store.StrangersWhy = idErr.Error()
+		}
+	}
+	return err
 }
 
 // writable makes a directory and a file, and removes them: permissions alone do
@@ -190,6 +210,9 @@ func judgeStore(f StoreFinding) Store {
 	}
 	if f.Trash > 0 {
 		s.Note = joined(s.Note, fmt.Sprintf("deleting was not finished (%d in %s): sbx gc does it, or says what is in the way", f.Trash, filepath.Join(f.Path, "trash")))
+	}
+	if f.Strangers > 0 {
+		s.Note = joined(s.Note, fmt.Sprintf("images and kept sandboxes that you can neither use nor remove: %d, and of one of them %s", f.Strangers, f.StrangersWhy))
 	}
 	return s
 }
