@@ -113,6 +113,9 @@ func (p *puller) limits() (map[string]int64, error) {
 	if free := limits["min-free"]; free > 0 {
 		p.request.Limits.MinFree = free
 	}
+	if err == nil && limits["compressed"] == 0 {
+		limits["compressed"] = p.request.Limits.Bytes // nothing that may be fetched is too much afterwards
+	}
 	return limits, err
 }
 

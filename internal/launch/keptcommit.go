@@ -34,7 +34,7 @@ func (k *Kept) Commit(ctx context.Context, store *rootfs.Store, name rootfs.Refe
 		err = checkImported(imported)
 	}
 	if err != nil {
-		return ImportResult{}, errors.Join(err, discard(k.ID, store, staging))
+		return ImportResult{}, errors.Join(withSpaceAdvice(err, store.Path()), discard(k.ID, store, staging))
 	}
 	return commit(k.ID, store, staging, imported, "sandbox "+k.Sandbox.State.ID, []rootfs.Reference{name})
 }
