@@ -82,15 +82,11 @@ func (k *kept) namesOf(key string) ([]string, error) {
 }
 
 func (l *progressLine) showExport(p rootfs.Progress) {
-	if !l.live {
-		return
-	}
-	l.shown = true
 	what := "exporting"
 	if p.Stage == rootfs.StageScan {
 		what = "reading"
 	}
-	fmt.Fprintf(l.err, "\r\x1b[Ksbx: %s %s: %d of %d files, %d MB, %.1f s", what, quote.Line(l.name), p.Files, p.TotalFiles, p.Bytes/1e6, time.Since(l.begin).Seconds())
+	l.put("%s %s: %d of %d files, %d MB, %.1f s", what, quote.Line(l.name), p.Files, p.TotalFiles, p.Bytes/1e6, time.Since(l.begin).Seconds())
 }
 
 // output is where an archive goes. A file has its name only when it is whole;

@@ -115,7 +115,11 @@ func summary(r launch.ImportResult, took time.Duration) string {
 	if n := len(r.Info.Layers); n > 1 {
 		text += fmt.Sprintf(" of %d layers", n)
 	}
-	return fmt.Sprintf("imported a %s: %d files, %d MB, %.1f s", text, r.Info.Files, r.Info.Bytes/1e6, took.Seconds())
+	article := "a"
+	if strings.HasPrefix(text, "O") { // an OCI layout
+		article = "an"
+	}
+	return fmt.Sprintf("imported %s %s: %d files, %d MB, %.1f s", article, text, r.Info.Files, r.Info.Bytes/1e6, took.Seconds())
 }
 
 // openForImages finds the id map for new images and opens the store, which is

@@ -195,7 +195,7 @@ func TestImportProgress(t *testing.T) {
 	}()
 	args := importArgs()
 	args[2] = pipe
-	term := sbxtest.StartOnTerminal(t, box.Command(t, args...), 80, 25)
+	term := sbxtest.StartOnTerminal(t, box.Command(t, args...), 250, 25)
 	term.Expect(t, "\r\x1b[Ksbx: importing "+pipe+": 2 files, ")
 	status, output := term.Wait(t)
 	if status != 0 || !strings.Contains(output, "\r\x1b[Ksbx: imported a tar: 3 files, 2 MB") || !strings.HasSuffix(output, "some/name:latest\r\n") {

@@ -61,33 +61,48 @@ type progressLine struct {
 	shown bool
 }
 
-func (l *progressLine) show(p rootfs.Progress) {
+// put replaces what the line says. One that is too long for the terminal would go
+// on in the next one, where nothing clears it.
+func (l *progressLine) put(format string, args ...any) {
 	if !l.live {
 		return
 	}
 	l.shown = true
+	columns, _, err := console.Size(int(os.Stderr.Fd()))
+	if err != nil {
+		columns = 0
+	}
+	fmt.Fprint(l.err, "\r\x1b[K"+fitted("sbx: "+fmt.Sprintf(format, args...), columns))
+}
+
+// fitted leaves out so much from the middle of a line that it has less than the
+// number of columns; 0 is any number.
+func fitted(line string, columns int) string {
+	text := []rune(line)
+	if columns < 2 || len(text) < columns {
+		return line
+	}
+	tail := (columns - 1) * 2 / 3
+	head := columns - 2 - tail
+	return string(text[:head]) + "…" + string(text[len(text)-tail:])
+}
+
+func (l *progressLine) show(p rootfs.Progress) {
 	seconds := time.Since(l.begin).Seconds()
 	if p.Stage == rootfs.StageWait {
-		fmt.Fprintf(l.err, "\r\x1b[Ksbx: waiting for another run that makes the image %s, %.0f s", l.name, seconds)
+		l.put("waiting for another run that makes the image %s, %.0f s", l.name, seconds)
 		return
 	}
-	fmt.Fprintf(l.err, "\r\x1b[Ksbx: making the image %s: %d files, %d MB, %.1f s", l.name, p.Files, p.Bytes/1e6, seconds)
+	l.put("making the image %s: %d files, %d MB, %.1f s", l.name, p.Files, p.Bytes/1e6, seconds)
 }
 
 // showImport is show for an image from elsewhere.
 func (l *progressLine) showImport(p rootfs.Progress) {
-	if !l.live {
-		return
-	}
-	l.shown = true
-	fmt.Fprintf(l.err, "\r\x1b[Ksbx: importing %s: %d files, %d MB, %.1f s", quote.Line(l.name), p.Files, p.Bytes/1e6, time.Since(l.begin).Seconds())
+	l.put("importing %s: %d files, %d MB, %.1f s", quote.Line(l.name), p.Files, p.Bytes/1e6, time.Since(l.begin).Seconds())
 }
 
 // showFetch is show for a download.
 func (l *progressLine) showFetch(p pull.Progress) {
-	if !l.live {
-		return
-	}
 	text := "asking the registry"
 	switch {
 	case p.Waiting != "":
@@ -95,8 +110,7 @@ func (l *progressLine) showFetch(p pull.Progress) {
 	case p.TotalLayers > 0:
 		text = fmt.Sprintf("%d of %d MB, %d of %d layers", p.Bytes/1e6, p.TotalBytes/1e6, p.Layers, p.TotalLayers)
 	}
-	l.shown = true
-	fmt.Fprintf(l.err, "\r\x1b[Ksbx: fetching %s: %s, %.1f s", quote.Line(l.name), quote.Line(text), time.Since(l.begin).Seconds())
+	l.put("fetching %s: %s, %.1f s", quote.Line(l.name), quote.Line(text), time.Since(l.begin).Seconds())
 }
 
 func (l *progressLine) clear() {

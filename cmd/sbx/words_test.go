@@ -34,3 +34,23 @@ func TestArgumentsAreBytes(t *testing.T) {
 		t.Errorf("env %q, workdir %q, ro %q", c.Run.Env, c.Run.Workdir, c.Run.Ro)
 	}
 }
+
+// A line of progress stays one line of the terminal.
+func TestFitted(t *testing.T) {
+	for _, c := range []struct {
+		line    string
+		columns int
+		want    string
+	}{
+		{"0123456789", 0, "0123456789"},
+		{"0123456789", 11, "0123456789"},
+		{"0123456789", 10, "01…456789"},
+		{"äöüäöüäöüß", 7, "ä…äöüß"},
+		{"0123456789", 2, "…"},
+		{"", 2, ""},
+	} {
+		if got := fitted(c.line, c.columns); got != c.want {
+			t.Errorf("%q in %d columns is %q, want %q", c.line, c.columns, got, c.want)
+		}
+	}
+}

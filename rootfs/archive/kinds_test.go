@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sbx-run/sbx/internal/sbxtest"
+	"github.com/sbx-run/sbx/rootfs"
 )
 
 // hello is the tar of a root with one file.
@@ -83,6 +84,16 @@ func TestRootWithoutEntry(t *testing.T) {
 		if st, err := os.Stat(dir); err != nil || st.ModTime().UnixNano() != 0 || st.Mode().Perm() != 0o755 {
 			t.Errorf("the root is of %v, %v, %v", st.ModTime(), st.Mode(), err)
 		}
+	}
+}
+
+// The caller hears of progress from time to time, also of what is stored on the way.
+func TestProgressIsNotEachRead(t *testing.T) {
+	data := tarOf(t, file{name: "blobs/", kind: tar.TypeDir}, file{name: "blobs/x", content: string(make([]byte, 40<<20))})
+	calls, begin := 0, time.Now()
+	_, _, err := unpacked(t, onPipe(t, data), func(o *Options) { o.Progress = func(rootfs.Progress) { calls++ } })
+	if most := int(time.Since(begin)/progressEvery) + 1; err == nil || calls == 0 || calls > most {
+		t.Errorf("%v, %d calls, want at most %d", err, calls, most)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -57,6 +58,9 @@ func (im *importer) stream(file *os.File) (Result, error) {
 		return im.savedTar(im.spooled(whole))
 	}
 }
+
+// progressEvery is how often the caller hears of what is stored on the way.
+const progressEvery = 100 * time.Millisecond
 
 // growth ends a stream that is longer than its limits allow. What package unpack
 // reads it looks at itself; what is stored on the way, or passed over, only this.
@@ -145,7 +149,13 @@ func (im *importer) spooled(content io.Reader) (*tarBlobs, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a file for the layers: %w", err)
 	}
-	return spoolTar(im.ctx, content, spool, im.limits(), im.progress)
+	var told time.Time
+	return spoolTar(im.ctx, content, spool, im.limits(), func(files, bytes int64) {
+		if now := time.Now(); now.Sub(told) >= progressEvery {
+			told = now
+			im.progress(files, bytes)
+		}
+	})
 }
 
 // savedTar unpacks the image of a docker-archive or of an OCI layout in a tar.
