@@ -37,8 +37,8 @@ type Removed struct {
 }
 
 // RemoveImage removes the imported image that ref names (see FindNamed), as
-// docker does: by a name that is not its only one, only the name goes; by its id
-// it goes with its name. One with several names is not removed by its id but by
+// docker does: by a name that is not its only one, only the name goes, whatever
+// force says; by its id it goes with its name. One with several names is not removed by its id but by
 // Force (EEXIST).
 func (s *Store) RemoveImage(ref string, force ForceMode) (Removed, error) {
 	r, err := s.unlistImage(ref, force)
@@ -75,7 +75,7 @@ func (s *Store) unlistImage(ref string, force ForceMode) (Removed, error) {
 	}
 	own := namesOf(names, key)
 	switch {
-	case name != "" && len(own) > 1 && force == Spare:
+	case name != "" && len(own) > 1:
 		return Removed{Names: []string{name}, Key: key}, changeNames(dir, func(table map[string]string) { delete(table, name) })
 	case len(own) > 1 && force == Spare:
 		return Removed{}, fmt.Errorf("remove image %s: %w", ref,

@@ -197,6 +197,10 @@ func TestRemoveImage(t *testing.T) {
 	if r, err := s.RemoveImage("tool:1", Spare); err != nil || !slices.Equal(r.Names, []string{"tool:1"}) || r.Digest != "" {
 		t.Fatal(r, err)
 	}
+	must(t, s.Tag("tool:2", mustReference(t, "tool:3")))
+	if r, err := s.RemoveImage("tool:3", Force); err != nil || !slices.Equal(r.Names, []string{"tool:3"}) || r.Digest != "" {
+		t.Fatal("one of two names, by force: ", r, err)
+	}
 	if r, err := s.RemoveImage(a.Key, Spare); err != nil || r.Left != nil || !slices.Equal(r.Names, []string{"tool:2"}) || r.Digest != a.Digest {
 		t.Fatal(r, err)
 	}

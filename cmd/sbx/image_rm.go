@@ -19,7 +19,7 @@ import (
 )
 
 type imageRmCommand struct {
-	Force bool     `short:"f" help:"Also one that has several names, or that a sandbox uses: it is gone for new runs at once, and its files when the last run of it ends. A kept sandbox that was made of it can be removed then, but not used any more."`
+	Force bool     `short:"f" help:"Also one that is named by its id and has several names, or that a sandbox uses: it is gone for new runs at once, and its files when the last run of it ends. A kept sandbox that was made of it can be removed then, but not used any more."`
 	Image []string `arg:"" help:"Name, or the beginning of an id."`
 }
 
