@@ -138,7 +138,7 @@ func (r *run) do(begun *Beginning) error {
 	err = r.watch(signals)
 	stop()
 	r.result.Wall = time.Since(start)
-	if r.exited && r.sandbox == nil && r.group == nil && !r.account {
+	if r.exited && r.sandbox == nil && r.group == nil && !r.account && orphansAreReaped() {
 		// All that is left is pid 1 on its way out. Taking its namespaces
 		// apart takes the kernel longer than everything else together, and
 		// nobody has to wait for it: the parent-death signal sees to the rest.
@@ -154,6 +154,18 @@ func (r *run) do(begun *Beginning) error {
 	r.result.LastErr = r.streams.tap.Bytes()
 	r.result.Swallowed = r.streams.ahead.swallowed()
 	return err
+}
+
+// initialPIDNamespace is PID_NS_INIT_INO of linux/nsfs.h. The number is the same
+// since Linux 3.8.
+const initialPIDNamespace = 0xEFFFFFFC
+
+// orphansAreReaped tells whether the process that our children go to when we end is
+// sure to wait for them. A host's init is. The first process of a container may be
+// anything, and a zombie counts against the limits of processes as long as it lives.
+func orphansAreReaped() bool {
+	var st unix.Stat_t
+	return unix.Stat("/proc/self/ns/pid", &st) == nil && st.Ino == initialPIDNamespace
 }
 
 // changesHost tells whether a run leaves something behind on the host that has to
