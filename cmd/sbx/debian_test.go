@@ -13,7 +13,7 @@ import (
 
 // debianVariable names a tar of a Debian tree, as `mmdebstrap --variant=minbase
 // --include=adduser,passwd bookworm FILE` makes it in a minute or two, over the
-// network; no test makes one by itself.
+// network; scripts/test makes one as root and keeps it for a week.
 const debianVariable = "SBX_TEST_DEBIAN"
 
 // In a Debian tree from elsewhere a fake root installs and removes packages, adds
