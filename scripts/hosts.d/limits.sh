@@ -33,7 +33,7 @@ limits_of() {
 	attempt_part
 	if part_failed && (($(seconds_left) > 60)); then
 		printf 'once more: [%s] limits, %s: vm ended with %d\n%s\n' "$guest" "$part" "$status" "$(sed 's/^/    | /' "$out")"
-		attempt_part --fresh
+		attempt_part
 	fi
 	report_part
 }
@@ -60,7 +60,7 @@ report_part() {
 		return
 	fi
 	if part_failed && slow=$(slowness); then
-		report "$guest" "limits, $part" skipped "cannot: it failed in a guest that takes $slow s for what takes 3 s elsewhere"
+		report "$guest" "limits, $part" skipped "cannot: it failed in a guest that takes $slow s for three hundred processes"
 		return
 	fi
 	while IFS= read -r line; do

@@ -67,12 +67,12 @@ run_package() {
 	attempt_package
 	if package_failed && (($(seconds_left) > 60)); then
 		printf 'once more: [%s] %s: vm ended with %d\n%s\n' "$guest" "$package" "$status" "$(sed 's/^/    | /' "$dir/summary")"
-		attempt_package --fresh
+		attempt_package
 	fi
 	if ((status != 0)) && (($(seconds_left) <= 0)); then
 		record_package skip "cannot: no time was left"
 	elif package_failed && slow=$(slowness); then
-		record_package skip "cannot: it failed in a guest that takes $slow s for what takes 3 s elsewhere"
+		record_package skip "cannot: it failed in a guest that takes $slow s for three hundred processes"
 	else
 		cat "$dir/summary" "$dir/notes"
 		cat "$dir/records" >>"$SBX_HOSTS_WORK/records"
