@@ -21,6 +21,7 @@ func TestParseReference(t *testing.T) {
 		"example.com:5000/a":                "example.com:5000/a:latest",
 		"EXAMPLE.com/a":                     "EXAMPLE.com/a:latest",
 		"localhost/a:V_1.0-x":               "localhost/a:V_1.0-x",
+		"a888:8888..":                       "a888:8888..", // a tag may have them, and is no path
 		"localhost:5000/a":                  "localhost:5000/a:latest",
 		"127.0.0.1:5000/a":                  "127.0.0.1:5000/a:latest",
 		"a@" + sum:                          "a@" + sum,
@@ -70,7 +71,9 @@ func FuzzParseReference(f *testing.F) {
 		if err != nil || again != r {
 			t.Fatalf("%q became %q, which became %q, %v", s, text, again, err)
 		}
-		if len(text) > maxReference+len(":latest") || strings.Contains(text, "..") || strings.ContainsAny(text[:1], "-./") ||
+		// Dots of a tag are no path: it begins with a letter, a digit or _, and has no slash.
+		if len(text) > maxReference+len(":latest") || strings.Contains(r.Repository, "..") || strings.ContainsAny(text[:1], "-./") ||
+			r.Tag != "" && strings.ContainsAny(r.Tag[:1], "-.") || strings.Contains(r.Tag, "/") ||
 			strings.Trim(strings.ToLower(text), lowerAlnum+"._-/:@") != "" {
 			t.Fatalf("%q was taken as %q", s, text)
 		}
