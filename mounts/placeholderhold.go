@@ -181,10 +181,7 @@ func (p Placeholder) adopt() (_ Placeholder, hold *os.File, err error) {
 	}
 	defer unix.Close(dir)
 	name := path.Base(p.Path)
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err == unix.ELOOP || err == unix.ENXIO {
-		return p, nil, ErrChanged
-	}
+	fd, err := openName(dir, name)
 	if err != nil {
 		return p, nil, err
 	}
@@ -211,11 +208,7 @@ func (p Placeholder) marked(fd int) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	kind := uint32(unix.S_IFREG)
-	if p.Directory {
-		kind = unix.S_IFDIR
-	}
-	if st.Mtim.Sec != markSeconds || st.Mode&unix.S_IFMT != kind {
+	if st.Mtim.Sec != markSeconds || !p.isKind(st.Mode) {
 		return ErrChanged
 	}
 	return nil

@@ -90,10 +90,7 @@ func (p Placeholder) removeAt(dir int, name string) error {
 // check compares a name with what Create made: the inode, as far as it is
 // known, the kind, and a file's content. Otherwise it is ErrChanged.
 func (p Placeholder) check(dir int, name string) error {
-	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err == unix.ELOOP || err == unix.ENXIO {
-		return ErrChanged
-	}
+	fd, err := openName(dir, name)
 	if err != nil {
 		return err
 	}
@@ -102,11 +99,7 @@ func (p Placeholder) check(dir int, name string) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	kind := uint32(unix.S_IFREG)
-	if p.Directory {
-		kind = unix.S_IFDIR
-	}
-	if st.Mode&unix.S_IFMT != kind {
+	if !p.isKind(st.Mode) {
 		return ErrChanged
 	}
 	if p.Ino != 0 {
@@ -131,6 +124,24 @@ func (p Placeholder) check(dir int, name string) error {
 		return ErrChanged
 	}
 	return nil
+}
+
+// openName opens what has the name. A link or a socket is no placeholder.
+func openName(dir int, name string) (int, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == unix.ELOOP || err == unix.ENXIO {
+		return -1, ErrChanged
+	}
+	return fd, err
+}
+
+// isKind tells whether a mode is that of a file or directory, as the placeholder is.
+func (p Placeholder) isKind(mode uint32) bool {
+	kind := uint32(unix.S_IFREG)
+	if p.Directory {
+		kind = unix.S_IFDIR
+	}
+	return mode&unix.S_IFMT == kind
 }
 
 func ignoreAbsent(err error) error {

@@ -36,7 +36,6 @@ type Beginning struct {
 	mapping *mapping
 	// plan is what pid 1 carries out once it is told to go on.
 	plan *plan.Plan
-	conn reaper.Conn
 	// outcome tells how that went, once.
 	outcome chan outcome
 	// caught is closed when the program may run: its signals are caught.
@@ -109,7 +108,7 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 		close(b.cloned)
 		return nil, err
 	}
-	b.first, b.child, b.conn = first, first, reaper.NewConn(ours)
+	b.first, b.child = first, first
 	close(b.cloned)
 	payload, err := b.setUp(setup)
 	if err == nil {
@@ -177,7 +176,7 @@ const handOver = 5 * time.Millisecond
 func (b *Beginning) goOn(p *plan.Plan, files ...*os.File) error {
 	b.plan = p
 	err := errGivenUp
-	b.told.Do(func() { err = sendGo(b.conn, files...) })
+	b.told.Do(func() { err = b.first.release(files...) })
 	if err != nil {
 		return err
 	}
@@ -191,7 +190,7 @@ func (b *Beginning) goOn(p *plan.Plan, files ...*os.File) error {
 // giveUp tells pid 1 to end, if it was not told to go on, and waits for its end.
 func (b *Beginning) giveUp(c *child) {
 	b.settle()
-	b.told.Do(func() { _ = b.conn.Send(reaper.Packet{Op: reaper.Kill}) })
+	b.told.Do(func() { _ = b.first.conn.Send(reaper.Packet{Op: reaper.Kill}) })
 	c.awaitEnd()
 	b.result()
 }

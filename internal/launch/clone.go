@@ -113,7 +113,7 @@ func setupCapabilities() []uintptr {
 	}
 }
 
-// release lets a worker go on, with the descriptors it needs.
+// release lets it go on, with the descriptors it needs.
 func (c *child) release(files ...*os.File) error { return sendGo(c.conn, files...) }
 
 // sendGo lets a process that waits for its id maps go on.

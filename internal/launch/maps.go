@@ -24,13 +24,11 @@ func (b *Beginning) Map(id plan.Identity) {
 func (b *Beginning) startMapping(id plan.Identity) *mapping {
 	m := &mapping{id, make(chan error, 1)}
 	go func() {
+		defer close(m.done)
 		<-b.cloned
-		if b.err != nil {
-			close(m.done)
-			return
+		if b.err == nil {
+			m.done <- b.first.writeMaps(id)
 		}
-		m.done <- b.first.writeMaps(id)
-		close(m.done)
 	}()
 	return m
 }
@@ -40,9 +38,9 @@ func (b *Beginning) fits(id plan.Identity) bool {
 	if b.mapping == nil {
 		return true
 	}
-	told, want := b.mapping.id, id
-	return told.Direct == want.Direct && told.Layout.Mode == want.Layout.Mode &&
-		slices.Equal(told.Layout.SetupUID, want.Layout.SetupUID) && slices.Equal(told.Layout.SetupGID, want.Layout.SetupGID)
+	told := b.mapping.id
+	return told.Direct == id.Direct && told.Layout.Mode == id.Layout.Mode &&
+		slices.Equal(told.Layout.SetupUID, id.Layout.SetupUID) && slices.Equal(told.Layout.SetupGID, id.Layout.SetupGID)
 }
 
 // maps sends whether the identity's maps have been written.
