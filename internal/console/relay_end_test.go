@@ -3,6 +3,7 @@ package console
 import (
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -184,22 +185,20 @@ func TestRelayRawTTYTakesAnswersAway(t *testing.T) {
 	screen := collect(user.master)
 	write(t, box.slave, "\x1b[6n")
 	box.closeSlave()
-	answered := make(chan struct{})
-	go func() { // a terminal far away, which answers in two pieces
-		defer close(answered)
+	var answers atomic.Int32 // counted before each is sent: Close may return as soon as the last is there
+	go func() {              // a terminal far away, which answers in two pieces
 		for !strings.Contains(screen.String(), question) {
 			time.Sleep(time.Millisecond)
 		}
 		for _, s := range []string{"\x1b[1;1R", "\x1b[", "0n"} {
 			time.Sleep(100 * time.Millisecond)
+			answers.Add(1)
 			unix.Write(user.master, []byte(s))
 		}
 	}()
 	r.Close()
-	select {
-	case <-answered:
-	default:
-		t.Error("it did not wait")
+	if n := answers.Load(); n != 3 {
+		t.Errorf("it waited for %d of 3 pieces", n)
 	}
 	if readable(user.slave) {
 		t.Error("an answer is left for the shell")
