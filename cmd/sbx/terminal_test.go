@@ -1,6 +1,8 @@
 package main_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,6 +23,7 @@ func TestTerminal(t *testing.T) {
 		during func(*testing.T, *sbxtest.Terminal)
 		status int
 		shows  string
+		errors string // what a file that is standard error gets
 	}{
 		{name: "size", args: []string{"./probe", "isatty", "0"}, shows: "yes 91x37"},
 		{name: "output is a terminal", args: []string{"./probe", "isatty", "1"}, shows: "yes 91x37"},
@@ -58,12 +61,26 @@ func TestTerminal(t *testing.T) {
 				term.Resize(t, 101, 41)
 			},
 		},
+		{
+			name: "standard error redirected", args: []string{"sh", "-c", `echo shown; [ -t 2 ] || echo apart; echo to the file >&2; echo by name > /dev/stderr`},
+			shows: "shown\r\napart\r\n", errors: "to the file\nby name\n",
+		},
 		{name: "raw mode left on", args: []string{"sh", "-c", `stty raw -echo; echo done`}, shows: "done"},
 		{name: "killed in raw mode", args: []string{"sh", "-c", `stty raw -echo; kill -9 $$`}, status: 137},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			term := sbxtest.StartOnTerminal(t, box.Command(t, append([]string{"run"}, test.args...)...), 91, 37)
+			cmd := box.Command(t, append([]string{"run"}, test.args...)...)
+			errorsFile := filepath.Join(t.TempDir(), "errors")
+			if test.errors != "" {
+				f, err := os.Create(errorsFile)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer f.Close()
+				cmd.Stderr = f
+			}
+			term := sbxtest.StartOnTerminal(t, cmd, 91, 37)
 			if test.during != nil {
 				test.during(t, term)
 			}
@@ -73,6 +90,9 @@ func TestTerminal(t *testing.T) {
 			}
 			if before, after := term.Initial(), term.Settings(t); after != before {
 				t.Errorf("the terminal's settings changed: %+v, before %+v", after, before)
+			}
+			if got, _ := os.ReadFile(errorsFile); string(got) != test.errors {
+				t.Errorf("standard error: %q, want %q", got, test.errors)
 			}
 		})
 	}

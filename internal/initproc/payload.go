@@ -42,7 +42,11 @@ func (p *process) compose(file string) (*payload, error) {
 	pl.Add("close the gate's other end", unix.SYS_CLOSE, uintptr(p.gate[1]))
 	p.addGate(pl, "wait for the id maps")
 	if p.slave >= 0 {
-		for fd := range 3 {
+		fds := 3
+		if p.plan.Process.ErrorsApart {
+			fds = 2
+		}
+		for fd := range fds {
 			pl.Add("take the terminal", unix.SYS_DUP3, uintptr(p.slave), uintptr(fd), 0)
 		}
 	}

@@ -16,7 +16,8 @@ import (
 // streams are the payload's descriptors 0, 1 and 2, and what runs between them
 // and the caller's.
 //
-//	a terminal (-t, or 0 and 1 are one)   the payload gets a pty; the caller's never
+//	a terminal (-t, or 0 and 1 are one)   the payload gets a pty; the caller's never.
+//	                                      A redirected stderr goes where it was sent to
 //	a socket, /dev/null                   handed over: nothing to gain by opening it again
 //	a pipe                                handed over, for reading or for writing only
 //	a regular file, a device              through a pipe: /proc/self/fd/0 could be opened
@@ -62,6 +63,9 @@ func openStreams(p *plan.Plan, kinds [3]plan.Stream) (*streams, error) {
 		return nil, fmt.Errorf("open /dev/null: %w", err)
 	}
 	s := &streams{null: null, files: [3]*os.File{null, null, null}, rawTTY: p.Process.RawTTY}
+	if p.Process.TTY && p.Process.ErrorsApart {
+		return s, s.errors(kinds[2])
+	}
 	if p.Process.TTY {
 		return s, nil
 	}
@@ -92,9 +96,7 @@ func (s *streams) input(p *plan.Plan, in plan.Stream) error {
 }
 
 func (s *streams) outputs(kinds [3]plan.Stream) error {
-	if kinds[2].Kind == plan.StreamNull {
-		s.files[2] = os.Stderr
-	} else if err := s.output(2, kinds[2].Kind, console.PumpOptions{Tap: &s.tap}); err != nil {
+	if err := s.errors(kinds[2]); err != nil {
 		return err
 	}
 	switch {
@@ -107,6 +109,14 @@ func (s *streams) outputs(kinds [3]plan.Stream) error {
 		return s.output(1, kinds[1].Kind, console.PumpOptions{})
 	}
 	return nil
+}
+
+func (s *streams) errors(kind plan.Stream) error {
+	if kind.Kind == plan.StreamNull {
+		s.files[2] = os.Stderr
+		return nil
+	}
+	return s.output(2, kind.Kind, console.PumpOptions{Tap: &s.tap})
 }
 
 // output relays the payload's descriptor fd to our own of that number.

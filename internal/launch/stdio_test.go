@@ -87,11 +87,19 @@ func TestWhatIsHandedOver(t *testing.T) {
 		},
 		{
 			"with a terminal of its own it gets none of them",
-			[3]plan.Stream{stream(plan.StreamTTY, 1), stream(plan.StreamTTY, 1), stream(plan.StreamFile, 2)},
+			[3]plan.Stream{stream(plan.StreamTTY, 1), stream(plan.StreamTTY, 1), stream(plan.StreamTTY, 1)},
 			func(p *plan.Process) { p.TTY = true },
 			[3]bool{},
 			[3]bool{true, true, true},
 			0, false,
+		},
+		{
+			"but for a redirected standard error",
+			[3]plan.Stream{stream(plan.StreamTTY, 1), stream(plan.StreamTTY, 1), stream(plan.StreamFile, 2)},
+			func(p *plan.Process) { p.TTY, p.ErrorsApart = true, true },
+			[3]bool{},
+			[3]bool{true, true, false},
+			1, false,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -106,6 +106,9 @@ type Process struct {
 	Timeout time.Duration `json:"timeout,omitempty"`
 	// TTY: the payload gets a pty of its own.
 	TTY bool `json:"tty"`
+	// ErrorsApart: with TTY, standard error is no terminal of the caller's, and does
+	// not go to the program's either.
+	ErrorsApart bool `json:"errorsApart,omitempty"`
 	// RawTTY: what it writes to the terminal is not filtered.
 	RawTTY bool `json:"rawTTY,omitempty"`
 	// Stdin is passed on; otherwise the program reads /dev/null.

@@ -64,7 +64,8 @@ func process(s Spec, f Facts, p *Plan) (Process, error) {
 	tty := wantsTTY(s, f)
 	proc := Process{
 		Args: argv, Env: environment(f, s, p.User, tty),
-		Dir: workdir(s, f), Rlimits: limits, Timeout: s.Timeout, TTY: tty, RawTTY: s.RawTTY,
+		Dir: workdir(s, f), Rlimits: limits, Timeout: s.Timeout,
+		TTY: tty, ErrorsApart: tty && errorsApart(f.Stdio), RawTTY: s.RawTTY,
 		Stdin:   wantsStdin(s, f, tty),
 		Seccomp: Seccomp{Profile: s.Seccomp, OCI: f.SeccompFile},
 	}
@@ -98,6 +99,13 @@ func process(s Spec, f Facts, p *Plan) (Process, error) {
 // wantsTTY: -t, or standard input and output both a terminal.
 func wantsTTY(s Spec, f Facts) bool {
 	return s.TTY || f.Stdio[0].Kind == StreamTTY && f.Stdio[1].Kind == StreamTTY
+}
+
+// errorsApart: on a terminal, `2>log` is a file's, as it would be without sbx. What
+// goes to one place with standard output (`>log 2>&1`, with -t) stays together.
+func errorsApart(stdio [3]Stream) bool {
+	kind := stdio[2].Kind
+	return kind == StreamClosed || kind != StreamTTY && stdio[1] != stdio[2]
 }
 
 // wantsStdin: what the caller redirected is passed on. A terminal that is not

@@ -38,6 +38,30 @@ func TestTerminalAndInput(t *testing.T) {
 	}
 }
 
+// On a terminal a redirected standard error goes where it was sent to.
+func TestErrorsApart(t *testing.T) {
+	tty, file, pipe := Stream{Kind: StreamTTY, Ino: 1}, Stream{Kind: StreamFile, Ino: 2}, Stream{Kind: StreamPipe, Ino: 3}
+	for _, c := range []struct {
+		stdio [3]Stream
+		flag  bool
+		apart bool
+	}{
+		{[3]Stream{tty, tty, tty}, false, false},
+		{[3]Stream{tty, tty, file}, false, true},
+		{[3]Stream{tty, tty, {Kind: StreamNull}}, false, true},
+		{[3]Stream{tty, tty, {Kind: StreamClosed}}, false, true},
+		{[3]Stream{file, pipe, file}, true, true},
+		{[3]Stream{file, pipe, pipe}, true, false}, // 2>&1
+		{[3]Stream{file, pipe, tty}, true, false},
+		{[3]Stream{file, pipe, file}, false, false}, // no terminal
+	} {
+		p := mustBuild(t, Spec{TTY: c.flag}, func(f *Facts) { f.Stdio = c.stdio })
+		if p.Process.ErrorsApart != c.apart {
+			t.Errorf("%+v, -t %t: apart %t", c.stdio, c.flag, p.Process.ErrorsApart)
+		}
+	}
+}
+
 func TestProcess(t *testing.T) {
 	p := mustBuild(t, Spec{Args: []string{"a", ""}, Workdir: "/a/../b/", Timeout: time.Second, RawTTY: true}, nil)
 	if got := p.Process; !slices.Equal(got.Args, []string{"x", "a", ""}) || got.Dir != "/b" || got.Timeout != time.Second || !got.RawTTY {

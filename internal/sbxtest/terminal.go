@@ -27,7 +27,7 @@ type Terminal struct {
 }
 
 // StartOnTerminal starts the command on a new terminal of that size, which is
-// its standard input, output and error.
+// its standard input, output and, unless that is set already, error.
 func StartOnTerminal(t testing.TB, cmd *exec.Cmd, columns, rows uint16) *Terminal {
 	t.Helper()
 	term := &Terminal{cmd: cmd, read: make(chan struct{})}
@@ -37,7 +37,10 @@ func StartOnTerminal(t testing.TB, cmd *exec.Cmd, columns, rows uint16) *Termina
 	}
 	term.Resize(t, columns, rows)
 	term.initial = term.Settings(t)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = term.slave, term.slave, term.slave
+	cmd.Stdin, cmd.Stdout = term.slave, term.slave
+	if cmd.Stderr == nil {
+		cmd.Stderr = term.slave
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
