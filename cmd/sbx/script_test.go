@@ -39,6 +39,7 @@ func TestScripts(t *testing.T) {
 		Condition:           scriptCondition,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": cmdExits, "archive": cmdArchive, "waitfor": cmdWaitFor, "gone": cmdGone, "mode": cmdMode,
+			"mapped": cmdMapped,
 		},
 	})
 }
@@ -98,6 +99,16 @@ func cmdExits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit status %d, want %d", got, want)
+	}
+}
+
+// cmdMapped runs a program that may use the caller's subordinate ids.
+func cmdMapped(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: mapped COMMAND [ARG…]")
+	}
+	if out, err := sbxtest.MappedRoot(ts.MkAbs("."), args...); err != nil {
+		ts.Fatalf("%v\n%s", err, out)
 	}
 }
 

@@ -84,7 +84,7 @@ func RemoveAll(t testing.TB, dir string) {
 	}
 	// Directories may be unreadable, and owned by a mapped id.
 	remove := `chmod -R u+rwX "$1"; rm -rf "$1"`
-	out, err := exec.Command("unshare", "--user", "--map-auto", "--map-root-user", "sh", "-c", remove, "sh", dir).CombinedOutput()
+	out, err := MappedRoot("", "sh", "-c", remove, "sh", dir)
 	if err != nil {
 		out2, err2 := exec.Command("sh", "-c", remove, "sh", dir).CombinedOutput()
 		if err2 != nil {

@@ -119,7 +119,7 @@ func SubordinateRange() Requirement {
 			if err != nil {
 				return err.Error()
 			}
-			if !hasRange(string(data), me.Username, me.Uid) {
+			if _, _, found := subordinateRange(string(data), me.Username, me.Uid); !found {
 				return me.Username + " has no line in " + path
 			}
 		}
@@ -136,17 +136,6 @@ func NoSubordinateRange() Requirement {
 		}
 		return ""
 	}}
-}
-
-// hasRange looks for a line "name:first:count" of subuid(5).
-func hasRange(text, name, uid string) bool {
-	for line := range strings.Lines(text) {
-		owner, _, found := strings.Cut(line, ":")
-		if found && (owner == name || owner == uid) {
-			return true
-		}
-	}
-	return false
 }
 
 // UserNamespaces requires that the caller may make a user namespace.
