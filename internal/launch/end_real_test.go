@@ -1,6 +1,7 @@
 package launch_test
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"os"
@@ -121,13 +122,27 @@ func TestSignalsReachTheProgram(t *testing.T) {
 	}
 }
 
+// Two signals that come before the first is taken are one to the kernel, so the
+// program says when it got the first.
 func TestSecondInterruptKills(t *testing.T) {
-	cmd, stderr := start(t, sandbox(t), "run", "sh", "-c", `trap '' INT; echo ready; while :; do sleep 0.05; done`)
-	for range 2 {
+	cmd := sandbox(t).Command(t, "run", "sh", "-c", `trap 'echo caught' INT; echo ready; while :; do sleep 0.05; done`)
+	stderr := new(bytes.Buffer)
+	cmd.Stderr = stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewReader(out)
+	for _, want := range []string{"ready\n", "caught\n"} {
+		if line, err := lines.ReadString('\n'); line != want {
+			t.Fatalf("%q, not %q: %v, %s", line, want, err, stderr)
+		}
 		if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Millisecond) // or both are one to the kernel
 	}
 	if got := status(cmd); got != 137 || !strings.Contains(stderr.String(), "interrupted twice") {
 		t.Errorf("status %d, %s", got, stderr)
