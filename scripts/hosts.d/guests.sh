@@ -8,18 +8,29 @@ seconds_left() {
 	echo $((SBX_HOSTS_END - $(date +%s)))
 }
 
-# on_guest GUEST ROWS builds and boots the guest, with an image in the user's store, and runs the rows there.
+# on_guest GUEST ROWS NEXT builds and boots the guest, with an image in the user's store, and runs the rows there. The
+# guest after it is brought up meanwhile.
 on_guest() {
-	local guest=$1 rows=$2 reason start=$SECONDS row
-	reason=$(bring_up "$guest")
+	local guest=$1 rows=$2 next=$3 reason start=$SECONDS row
+	[[ -e $SBX_HOSTS_WORK/absent-$guest ]] || up "$guest"
+	reason=$(<"$SBX_HOSTS_WORK/absent-$guest")
 	if [[ -z $reason ]]; then
 		printf '== Debian %s, Linux %s, is up after %d s\n' "$guest" "$(cat "$SBX_HOSTS_WORK/kernel-$guest")" "$((SECONDS - start))"
-		xargs -n 1 printf '%s %s\n' "$guest" <<<"$rows" | in_parallel row || true
+		{
+			[[ -z $next ]] || echo "up $next"
+			xargs -n 1 printf '%s %s\n' "$guest" <<<"$rows"
+		} | in_parallel -g "$guests" row || true
 		return
 	fi
 	while read -r row; do
 		report_absent "$guest" "${row_names[row]}" "$reason"
 	done <<<"$rows"
+}
+
+# up GUEST leaves in absent-GUEST why the guest cannot be had, or nothing.
+up() {
+	bring_up "$1" >"$SBX_HOSTS_WORK/absent-$1.new"
+	mv "$SBX_HOSTS_WORK/absent-$1.new" "$SBX_HOSTS_WORK/absent-$1"
 }
 
 # bring_up GUEST prints why the guest cannot be had, if it cannot. It has two tries, since an emulated guest may die.

@@ -6,7 +6,7 @@ declare -a row_names
 declare -A row_fields
 
 load_table() {
-	local key value known=' host guest as session boot cold setup run status expect doctor '
+	local key value known=' host guest once as session boot cold setup run status expect doctor '
 	row_names=()
 	row_fields=()
 	while read -r key value; do
@@ -26,11 +26,14 @@ field() {
 	printf '%s' "${row_fields[$1.$2@$guest]-${row_fields[$1.$2]-${3-}}}"
 }
 
-# rows_of GUEST passes on those of the row numbers on standard input that have a meaning there.
+# rows_of GUEST passes on those of the row numbers on standard input that have a meaning there, and of those that say
+# the same on each guest only the first guest's.
 rows_of() {
 	local row
 	while read -r row; do
-		[[ " ${row_fields[$row.guest]-$1} " != *" $1 "* ]] || echo "$row"
+		[[ " ${row_fields[$row.guest]-$1} " == *" $1 "* ]] || continue
+		[[ -z ${row_fields[$row.once]-} || $1 == "${guests%%,*}" || -n ${SBX_HOSTS_ALL-} ]] || continue
+		echo "$row"
 	done
 }
 

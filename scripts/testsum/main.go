@@ -1,10 +1,13 @@
 // Testsum counts test results for scripts/test.
 //
-// It has two commands. "testsum watch -run LABEL -o FILE" reads the events of
+// It has three commands. "testsum watch -run LABEL -o FILE" reads the events of
 // go test -json (or of go tool test2json) on standard input, prints one line
 // for each package and the output of each failed test, and appends one record
-// for each test to FILE. "testsum total [-must] FILE" reads the records of all
-// runs and prints what failed, what was left out and why, and as its last line
+// for each test to FILE; with -cut, for a run that was ended from outside, a
+// test that had not ended has no record. "testsum pattern [-depth N] FILE"
+// prints the tests in such a file as an argument of -test.run or -test.skip.
+// "testsum total [-must] FILE" reads the records of all runs and prints what
+// failed, what was left out and why, and as its last line
 // "N passed, N failed, N skipped".
 //
 // It is not a general test runner: it knows only what scripts/test needs.
@@ -20,12 +23,12 @@ func main() {
 	os.Exit(run(os.Args[1:]))
 }
 
-// run dispatches the two commands and returns the exit status: 0 when nothing
+// run dispatches the commands and returns the exit status: 0 when nothing
 // failed, 1 when a test failed, 2 for a wrong use or a file that cannot be
 // read or written.
 func run(args []string) int {
 	if len(args) == 0 {
-		fmt.Fprintln(os.Stderr, "usage: testsum watch|total [flags] [FILE]")
+		fmt.Fprintln(os.Stderr, "usage: testsum watch|pattern|total [flags] [FILE]")
 		return 2
 	}
 	var failed bool
@@ -33,6 +36,8 @@ func run(args []string) int {
 	switch args[0] {
 	case "watch":
 		failed, err = watchCommand(args[1:])
+	case "pattern":
+		err = patternCommand(args[1:])
 	case "total":
 		failed, err = totalCommand(args[1:])
 	default:
@@ -52,6 +57,7 @@ func watchCommand(args []string) (failed bool, err error) {
 	flags := flag.NewFlagSet("watch", flag.ContinueOnError)
 	label := flags.String("run", "tests", "name of this run")
 	out := flags.String("o", "", "file that gets the records")
+	cut := flags.Bool("cut", false, "the run was ended from outside")
 	if err := flags.Parse(args); err != nil {
 		return false, err
 	}
@@ -64,7 +70,7 @@ func watchCommand(args []string) (failed bool, err error) {
 			err = closeErr
 		}
 	}()
-	records, err := watch(os.Stdin, os.Stdout, *label)
+	records, err := watch(os.Stdin, os.Stdout, *label, *cut)
 	if err != nil {
 		return false, err
 	}
@@ -77,21 +83,40 @@ func watchCommand(args []string) (failed bool, err error) {
 	return failed, nil
 }
 
+func patternCommand(args []string) error {
+	flags := flag.NewFlagSet("pattern", flag.ContinueOnError)
+	depth := flags.Int("depth", 0, "name no more than so many levels of subtests; 0 names all")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	records, err := recordsOf(flags)
+	if err != nil {
+		return err
+	}
+	fmt.Println(pattern(records, *depth))
+	return nil
+}
+
+// recordsOf reads the file that is the only argument of a command.
+func recordsOf(flags *flag.FlagSet) ([]record, error) {
+	if flags.NArg() != 1 {
+		return nil, fmt.Errorf("%s wants one file, got %d", flags.Name(), flags.NArg())
+	}
+	file, err := os.Open(flags.Arg(0))
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return readRecords(file)
+}
+
 func totalCommand(args []string) (failed bool, err error) {
 	flags := flag.NewFlagSet("total", flag.ContinueOnError)
 	must := flags.Bool("must", false, "a test that no run executed is a failure, unless its reason starts with \"cannot:\"")
 	if err := flags.Parse(args); err != nil {
 		return false, err
 	}
-	if flags.NArg() != 1 {
-		return false, fmt.Errorf("total wants one file, got %d", flags.NArg())
-	}
-	file, err := os.Open(flags.Arg(0))
-	if err != nil {
-		return false, err
-	}
-	defer file.Close()
-	records, err := readRecords(file)
+	records, err := recordsOf(flags)
 	if err != nil {
 		return false, err
 	}

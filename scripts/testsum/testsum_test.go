@@ -11,6 +11,7 @@ func TestWatch(t *testing.T) {
 	tests := []struct {
 		name   string
 		events string
+		cut    bool
 		want   []record
 	}{
 		{
@@ -43,6 +44,19 @@ func TestWatch(t *testing.T) {
 			want:   []record{{Run: "r", Package: "p", Test: "A", Result: fail}},
 		},
 		{
+			name: "what was cut off from outside has no result",
+			events: `{"Action":"fail","Package":"p","Test":"A"}
+{"Action":"run","Package":"p","Test":"B"}
+{"Action":"pass","Package":"p","Test":"B/x"}
+{"Action":"run","Package":"p","Test":"B/y"}`,
+			cut: true,
+			want: []record{
+				{Run: "r", Package: "p", Test: "A", Result: fail},
+				{Run: "r", Package: "p", Test: "B/x", Result: pass},
+			},
+		},
+		{name: "cut off between two tests", events: `{"Action":"fail","Package":"p"}`, cut: true},
+		{
 			name: "the reason of a skip is kept",
 			events: `{"Action":"output","Package":"p","Test":"A","Output":"    a_test.go:7: cannot: no cgroup here\n"}
 {"Action":"output","Package":"p","Test":"A","Output":"--- SKIP: A (0.00s)\n"}
@@ -59,7 +73,7 @@ func TestWatch(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var out bytes.Buffer
-			got, err := watch(strings.NewReader(test.events), &out, "r")
+			got, err := watch(strings.NewReader(test.events), &out, "r", test.cut)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -120,5 +134,27 @@ func TestTotal(t *testing.T) {
 				t.Errorf("last line %q, failed %v; want %q, %v", last, failed, test.want, test.failed)
 			}
 		})
+	}
+}
+
+func TestPattern(t *testing.T) {
+	tests := []struct {
+		names []string
+		depth int
+		want  string
+	}{
+		{nil, 0, ""},
+		{[]string{"TestA", "TestB/x_(y)/z"}, 0, `^TestA$|^TestB$/^x_\(y\)$/^z$`},
+		{[]string{"TestA/x/y", "TestA/x/z", "TestA"}, 2, `^TestA$/^x$|^TestA$`},
+		{[]string{"TestA/a|b[c"}, 0, `^TestA$/^a\|b\[c$`},
+	}
+	for _, test := range tests {
+		var records []record
+		for _, name := range test.names {
+			records = append(records, record{Test: name})
+		}
+		if got := pattern(records, test.depth); got != test.want {
+			t.Errorf("pattern(%q, %d) = %q, want %q", test.names, test.depth, got, test.want)
+		}
 	}
 }

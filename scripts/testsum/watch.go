@@ -45,9 +45,11 @@ type event struct {
 	Elapsed float64
 }
 
-// watcher collects the events of one run.
+// watcher collects the events of one run. With cut set the run was ended from
+// outside, and what had not come to its end has no result.
 type watcher struct {
 	label    string
+	cut      bool
 	out      io.Writer
 	order    []string
 	packages map[string]*packageState
@@ -70,8 +72,8 @@ type testState struct {
 // watch reads events until the end of the input. Lines that are no events, for
 // instance the messages of a compiler, are passed on. A package whose end was
 // not seen counts as failed: its process died.
-func watch(in io.Reader, out io.Writer, label string) ([]record, error) {
-	w := &watcher{label: label, out: out, packages: map[string]*packageState{}}
+func watch(in io.Reader, out io.Writer, label string, cut bool) ([]record, error) {
+	w := &watcher{label: label, cut: cut, out: out, packages: map[string]*packageState{}}
 	scanner := bufio.NewScanner(in)
 	scanner.Buffer(nil, 64<<20)
 	for scanner.Scan() {
@@ -142,6 +144,14 @@ func (w *watcher) handle(e event) {
 // finish ends a package and prints its line.
 func (w *watcher) finish(p *packageState, result string, seconds float64) {
 	p.done = true
+	if w.cut {
+		p.ordered = slices.DeleteFunc(p.ordered, func(t *testState) bool {
+			if t.result == "" {
+				fmt.Fprintf(w.out, "cut off [%s] %s %s\n", w.label, p.name, t.name)
+			}
+			return t.result == ""
+		})
+	}
 	for _, t := range p.ordered {
 		// A test that began and has no result was cut off by a panic, a
 		// timeout or the death of the process.
@@ -151,7 +161,7 @@ func (w *watcher) finish(p *packageState, result string, seconds float64) {
 		}
 	}
 	failed := slices.ContainsFunc(p.ordered, func(t *testState) bool { return t.result == fail })
-	if result == fail && !failed {
+	if result == fail && !failed && !w.cut {
 		p.ordered = append(p.ordered, &testState{name: "(package)", result: fail})
 		fmt.Fprintf(w.out, "FAIL [%s] %s\n%s", w.label, p.name, p.output.String())
 	}
