@@ -112,7 +112,13 @@ func missingLine(p *plan.Plan, tail string) string {
 	return ""
 }
 
+// lastMatch returns the first group that is not empty of the last match. Most
+// programs end without a word: then the pattern, which takes longer to compile than
+// to match, is not looked at.
 func lastMatch(pattern, text string) string {
+	if text == "" {
+		return ""
+	}
 	all := regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1)
 	if len(all) == 0 {
 		return ""

@@ -28,26 +28,21 @@ func loopbackUp() error {
 
 // setInherited sets what every process of the sandbox inherits from pid 1.
 func (p *process) setInherited() error {
-	for _, w := range []struct{ name, value string }{
+	for _, w := range []struct {
+		name, value string
+		unless      unix.Errno
+	}{
 		// When memory runs out the kernel takes the sandbox before the
-		// user's own programs; proc(5).
-		{"self/oom_score_adj", "500"},
+		// user's own programs; proc(5). A higher score that was set on the
+		// caller cannot be lowered.
+		{"self/oom_score_adj", "500", unix.EACCES},
 		// A core dump of the program would be handed to a handler that may
 		// run as root on the host; with no segment chosen there is nothing
-		// in it (core(5)). RLIMIT_CORE is the other half.
-		{"self/coredump_filter", "0"},
+		// in it (core(5)). RLIMIT_CORE is the other half. A kernel without
+		// CONFIG_ELF_CORE has neither dumps nor this file.
+		{"self/coredump_filter", "0", unix.ENOENT},
 	} {
-		fd, err := unix.Openat(p.proc, w.name, unix.O_WRONLY|unix.O_CLOEXEC, 0)
-		if errors.Is(err, unix.ENOENT) {
-			continue // no CONFIG_ELF_CORE
-		}
-		if err != nil {
-			return fmt.Errorf("open /proc/%s: %w", w.name, err)
-		}
-		err = writeProcFD(fd, "/proc/"+w.name, w.value)
-		_ = unix.Close(fd)
-		// A higher score that was set on the caller cannot be lowered.
-		if err != nil && !errors.Is(err, unix.EACCES) {
+		if err := p.writeProc(w.name, w.value); err != nil && !errors.Is(err, w.unless) {
 			return err
 		}
 	}

@@ -3,8 +3,6 @@ package initproc
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -29,21 +27,6 @@ func TestStageError(t *testing.T) {
 	text := (&StageError{1, fmt.Errorf("run %s: %w", strings.Repeat("x", 200<<10), unix.ENOENT)}).Error()
 	if len(text) > maxText+8 || !strings.HasPrefix(text, "run xxx") || !strings.HasSuffix(text, "no such file or directory") {
 		t.Errorf("%d bytes: %.20s … %s", len(text), text, text[len(text)-30:])
-	}
-}
-
-// A file in somebody's /proc that is no procfs is not written to.
-func TestOnlyAProcfsIsWritten(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "max_user_namespaces")
-	write(t, name, "5", 0o600)
-	if err := writeProc(name, "1"); !errors.Is(err, unix.EPERM) {
-		t.Errorf("error %v", err)
-	}
-	if got, err := os.ReadFile(name); err != nil || string(got) != "5" {
-		t.Errorf("it holds %q, %v", got, err)
-	}
-	if err := writeProc(name+"x", "1"); !errors.Is(err, unix.ENOENT) {
-		t.Errorf("error %v", err)
 	}
 }
 

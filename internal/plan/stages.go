@@ -16,8 +16,8 @@ const (
 	OpMaps       Op = "id-maps"
 
 	OpCgroupNS     Op = "cgroup-namespace" // pid 1
-	OpNoMoreUserns Op = "limit-namespaces"
 	OpBegin        Op = "private-tmpfs"
+	OpNoMoreUserns Op = "limit-namespaces"
 	OpTake         Op = "take"
 	OpRoot         Op = "root"
 	OpGroups       Op = "groups"
@@ -102,8 +102,8 @@ func (p *Plan) initSteps(list []Step) []Step {
 	if p.CgroupNS {
 		add(OpCgroupNS, 0)
 	}
-	add(OpNoMoreUserns, 0)
 	add(OpBegin, 0)
+	add(OpNoMoreUserns, 0)
 	for i, m := range p.Mounts {
 		if m.Kind == mounts.Bind || m.Kind == mounts.Device {
 			add(OpTake, i)

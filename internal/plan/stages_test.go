@@ -59,6 +59,7 @@ func TestOrderOfStages(t *testing.T) {
 		{OpClone, OpMaps, "maps are those of a process"},
 		{OpMaps, OpNoMoreUserns, "without maps pid 1 has no rights"},
 		{OpCgroupNS, OpBegin, "no procfs may show the cgroups above"},
+		{OpBegin, OpNoMoreUserns, "it is written into pid 1's own procfs"},
 		{OpNoMoreUserns, OpPayload, "the limit must be there before the program's namespace (A1)"},
 		{OpBegin, OpTake, "what is taken is kept in the table"},
 		{OpTake, OpGroups, "a path open to a group of the caller's is taken with it"},
