@@ -28,6 +28,9 @@ import (
 // wrong comes back as an error, and a second start of the Go runtime, which would
 // take longer than everything that it has to do, is off the way to the program.
 type Beginning struct {
+	// born is closed when pid 1 is there, with first set, or cannot be.
+	born chan struct{}
+	// cloned is closed when it has all its namespaces, or err says why not.
 	cloned chan struct{}
 	first  *child // what was cloned; it does not change
 	child  *child // the same, until a run takes it
@@ -61,7 +64,7 @@ var errGivenUp = errors.New("pid 1 was not needed after all")
 // the command line may be wrong as well, and that comes first.
 func Begin(hostNetwork bool) *Beginning {
 	b := &Beginning{
-		cloned: make(chan struct{}), going: make(chan struct{}), caught: make(chan struct{}),
+		born: make(chan struct{}), cloned: make(chan struct{}), going: make(chan struct{}), caught: make(chan struct{}),
 		outcome: make(chan outcome, 1), end: make(chan struct{}),
 	}
 	go b.run(namespaces(hostNetwork))
@@ -73,9 +76,8 @@ func Begin(hostNetwork bool) *Beginning {
 // its thread, and the thread ends with it.
 func (b *Beginning) run(flags uintptr) {
 	runtime.LockOSThread()
-	if payload, err := b.live(flags); b.err == nil {
-		b.outcome <- outcome{payload, err}
-	}
+	payload, err := b.live(flags)
+	b.outcome <- outcome{payload, err}
 	<-b.end
 }
 
@@ -83,18 +85,16 @@ func (b *Beginning) run(flags uintptr) {
 func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 	ours, theirs, setup, err := openEnds()
 	if err != nil {
-		b.err = err
-		close(b.cloned)
-		return nil, err
+		return nil, b.unborn(err)
 	}
-	process, err := vfork.Start(flags | unix.CLONE_NEWUSER)
+	// The id maps can be written as soon as there is a user namespace, and that
+	// takes others: they need not wait for the namespaces that take the kernel longer.
+	process, err := vfork.Start(unix.CLONE_NEWUSER | unix.CLONE_NEWPID)
 	if err != nil {
 		setup.Close()
 		_ = unix.Close(theirs)
 		_ = unix.Close(ours)
-		b.err = cloneError(err)
-		close(b.cloned)
-		return nil, err
+		return nil, b.unborn(cloneError(err))
 	}
 	// From here on these lines run in pid 1.
 	first := newFirst(process.Pid, ours, theirs)
@@ -104,11 +104,17 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 		process.Exit(1)
 		setup.Close()
 		first.close()
-		b.err = err
+		return nil, b.unborn(err)
+	}
+	b.first, b.child = first, first
+	close(b.born)
+	if err := unix.Unshare(int(flags)); err != nil {
+		process.Exit(1)
+		setup.Close()
+		b.err = cloneError(err)
 		close(b.cloned)
 		return nil, err
 	}
-	b.first, b.child = first, first
 	close(b.cloned)
 	payload, err := b.setUp(setup)
 	if err == nil {
@@ -124,6 +130,14 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 	}
 	<-b.caught
 	return payload, payload.Release()
+}
+
+// unborn tells everybody that there is no pid 1, and why.
+func (b *Beginning) unborn(err error) error {
+	b.err = err
+	close(b.born)
+	close(b.cloned)
+	return err
 }
 
 // setUp waits for the plan and carries it out.
@@ -155,12 +169,16 @@ func openEnds() (ours, theirs int, setup *initproc.Setup, err error) {
 	return pair[0], pair[1], setup, nil
 }
 
-// take waits for the clone and hands the child over; it is the caller's then.
+// take waits for the clone and hands the child over; it is the caller's then. One
+// that was refused a namespace stays for [Beginning.Abandon].
 func (b *Beginning) take() (*child, error) {
 	<-b.cloned
+	if b.err != nil {
+		return nil, b.err
+	}
 	c := b.child
 	b.child = nil
-	return c, b.err
+	return c, nil
 }
 
 // handOver is how long goOn waits at most. Where pid 1 is killed at that moment
@@ -221,8 +239,10 @@ func (b *Beginning) Abandon() {
 	})
 }
 
+// namespaces are those that pid 1 makes itself. It is born into its user and its pid
+// namespace, which nobody can enter later.
 func namespaces(hostNetwork bool) uintptr {
-	flags := uintptr(unix.CLONE_NEWPID | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC)
+	flags := uintptr(unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC)
 	if !hostNetwork {
 		flags |= unix.CLONE_NEWNET
 	}

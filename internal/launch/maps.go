@@ -25,8 +25,8 @@ func (b *Beginning) startMapping(id plan.Identity) *mapping {
 	m := &mapping{id, make(chan error, 1)}
 	go func() {
 		defer close(m.done)
-		<-b.cloned
-		if b.err == nil {
+		<-b.born
+		if b.first != nil {
 			m.done <- b.first.writeMaps(id)
 		}
 	}()
