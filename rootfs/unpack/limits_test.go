@@ -152,7 +152,7 @@ func TestContextEnds(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
-	endless := io.MultiReader(bytes.NewReader(headerOnly(t, 10<<30)), slowZeros{})
+	endless := io.MultiReader(bytes.NewReader(headerOnly(t, 256<<20)), slowZeros{})
 	err := Layer(ctx, w.tree, endless, w.opt, &w.state)
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("got %v", err)
