@@ -178,7 +178,7 @@ func (r *interpResolver) start(file, by string) error {
 // its type or its permission bits. Who is going to execute it is not known
 // here, so one bit of the three is enough.
 func (r *interpResolver) executable(v *View, file string) error {
-	st, err := v.stat(file)
+	st, err := v.Stat(file)
 	switch {
 	case errors.Is(err, unix.ENOTDIR):
 		return unix.ENOENT // for the user it is simply not there

@@ -98,7 +98,7 @@ func lackingIn(p *Program, origin string, at Placement, host *Root, image View) 
 			})
 			continue
 		}
-		_, statErr := image.stat(lib.Inside)
+		_, statErr := image.Stat(lib.Inside)
 		lib.Replaces = statErr == nil
 		libs = append(libs, lib)
 	}

@@ -18,7 +18,7 @@ func openProgramFile(path string) (fd int, st unix.Stat_t, err error) {
 	if err := unix.Stat(path, &st); err != nil {
 		return fail(lookupError(path, err))
 	}
-	if err := programType(path, st.Mode); err != nil {
+	if err := CheckProgramType(path, st.Mode); err != nil {
 		return fail(err)
 	}
 	fd, err = retryEINTR(func() (int, error) {
@@ -29,7 +29,7 @@ func openProgramFile(path string) (fd int, st unix.Stat_t, err error) {
 	}
 	if err = unix.Fstat(fd, &st); err != nil {
 		err = lookupError(path, err)
-	} else if err = programType(path, st.Mode); err == nil {
+	} else if err = CheckProgramType(path, st.Mode); err == nil {
 		err = mayExecute(fd, path, st)
 	}
 	if err == nil {
@@ -69,8 +69,9 @@ func openError(path string, err error) error {
 	return e
 }
 
-// programType refuses everything but regular files.
-func programType(path string, mode uint32) error {
+// CheckProgramType refuses everything but regular files, with a [*ProgramError].
+// The mode is that of stat(2); the path is for the message.
+func CheckProgramType(path string, mode uint32) error {
 	what := ""
 	switch mode & unix.S_IFMT {
 	case unix.S_IFREG:

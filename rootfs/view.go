@@ -168,13 +168,13 @@ func (v *View) resolve(path string) (root *Root, at string, err error) {
 // Exists tells whether something stands at the absolute path once all links on
 // the way are followed.
 func (v *View) Exists(path string) bool {
-	_, err := v.stat(path)
+	_, err := v.Stat(path)
 	return err == nil
 }
 
-// stat returns the status of what stands at path, after links. Errors are bare
+// Stat returns the status of what stands at path, after links. Errors are bare
 // errnos.
-func (v *View) stat(path string) (st unix.Stat_t, err error) {
+func (v *View) Stat(path string) (st unix.Stat_t, err error) {
 	root, at, err := v.resolve(path)
 	if err != nil {
 		return st, err

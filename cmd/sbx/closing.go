@@ -8,7 +8,6 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -233,39 +232,4 @@ func onNoexec(p *plan.Plan) bool {
 		}
 	}
 	return false
-}
-
-// explainRun adds to an error of the start what the plan knows about it.
-func explainRun(err error, spec plan.Spec, p *plan.Plan) error {
-	var stage *launch.StageError
-	if errors.As(err, &stage) && !stage.NotFound && errors.Is(err, unix.ENOENT) && strings.Contains(stage.Text, "go to the working directory") {
-		return fmt.Errorf("%w; the sandbox has no such directory: --tmpfs %s makes an empty one", err, p.Process.Dir)
-	}
-	if stage != nil && stage.NotRunnable && errors.Is(err, unix.EACCES) && onNoexec(p) {
-		return fmt.Errorf("%w: its file system is mounted noexec on this host; without the share sbx runs a copy of it", err)
-	}
-	if stage == nil || !stage.NotFound {
-		return err
-	}
-	name := p.Program.Inside
-	if p.Program.Interp != "" {
-		return fmt.Errorf("%w (its interpreter %s is not in the image %s)", err, p.Program.Interp, p.Image.Name)
-	}
-	if strings.Contains(name, "/") {
-		return err
-	}
-	if slices.ContainsFunc(spec.Env, func(kv string) bool { return strings.HasPrefix(kv, "PATH") }) {
-		return fmt.Errorf("%w: it was looked for in the PATH that you gave", err)
-	}
-	found, lookErr := exec.LookPath(name) //nolint:forbidigo // as above
-	if lookErr != nil {
-		return fmt.Errorf("%w: neither the image %s nor this host has a program of that name", err, p.Image.Name)
-	}
-	if p.Image.Name == plan.ImageHost {
-		return fmt.Errorf("%w; this host has it as %s: run it by that path", err, found)
-	}
-	if p.Image.Foreign {
-		return fmt.Errorf("%w: not in the image %s; this host has it as %s: run it by that path to bring it along", err, p.Image.Name, found)
-	}
-	return fmt.Errorf("%w: not in the image %s; this host has it as %s: add --image host, or run it by that path", err, p.Image.Name, found)
 }

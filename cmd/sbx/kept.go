@@ -50,7 +50,7 @@ func (k *kept) use(ref string) (*launch.Kept, error) {
 
 // prepareKept is prepare for --in: there is no image to be made, and what is
 // looked at is the root that the sandbox's program has left.
-func prepareKept(spec plan.Spec) (*plan.Plan, *plan.Held, error) {
+func prepareKept(spec plan.Spec, opt plan.LookOptions) (*plan.Plan, *plan.Held, error) {
 	none := &plan.Held{}
 	k, err := openKept()
 	if err != nil {
@@ -69,9 +69,9 @@ func prepareKept(spec plan.Spec) (*plan.Plan, *plan.Held, error) {
 	}
 	facts, held, err := plan.LookKept(context.Background(), spec, plan.KeptRoot{
 		Sandbox: b.Sandbox, Image: b.Image, Tree: b.Tree, View: view,
-	})
+	}, opt)
 	if err != nil {
-		return nil, held, err
+		return nil, held, explainMissing(err, spec, facts)
 	}
 	p, err := plan.Build(spec, facts)
 	return p, held, err

@@ -57,6 +57,8 @@ type cli struct {
 	Image    imageCommand    `cmd:"" help:"Work with images that came from elsewhere."`
 	Gc       gcCommand       `cmd:"" help:"Remove what runs that were killed left behind."`
 	Version  versionCommand  `cmd:"" help:"Show the version."`
+
+	VersionFlag kong.VersionFlag `name:"version" help:"Show the version."`
 }
 
 // grammar is what kong has to know for these arguments. It learns a command by
@@ -197,7 +199,7 @@ func newParser(grammar any, s streams) (*kong.Kong, error) {
 		kong.Writers(s.out, s.err),
 		kong.Exit(func(code int) { panic(exited{code}) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
-		kong.Vars{"layers": layerWords()},
+		kong.Vars{"layers": layerWords(), "version": versionLine()},
 		kong.KindMapper(reflect.String, kong.MapperFunc(word)),
 	)
 }

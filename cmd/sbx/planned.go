@@ -45,11 +45,11 @@ func showPlan(spec plan.Spec, asJSON bool, s streams) error {
 
 func lookPlan(spec plan.Spec) (*plan.Plan, *plan.Held, error) {
 	if spec.In != "" {
-		return prepareKept(spec)
+		return prepareKept(spec, plan.LookOptions{Seek: true})
 	}
-	facts, held, err := plan.Look(context.Background(), spec, plan.LookOptions{})
+	facts, held, err := plan.Look(context.Background(), spec, plan.LookOptions{Seek: true})
 	if err != nil {
-		return nil, held, err
+		return nil, held, explainMissing(err, spec, facts)
 	}
 	p, err := plan.Build(spec, facts)
 	return p, held, err

@@ -209,7 +209,7 @@ func (c *runCommand) Run(s streams, begun *launch.Beginning) error {
 func (c *runCommand) prepare(spec plan.Spec, begun *launch.Beginning, s streams) (*plan.Plan, *plan.Held, error) {
 	ctx := context.Background()
 	if spec.In != "" {
-		return prepareKept(spec)
+		return prepareKept(spec, plan.LookOptions{})
 	}
 	facts, held, err := plan.Look(ctx, spec, plan.LookOptions{Hold: true, Maps: begun.Map})
 	if err != nil {

@@ -13,10 +13,14 @@ type versionCommand struct{}
 
 // Run is the command.
 func (versionCommand) Run(s streams) error {
+	fmt.Fprintln(s.out, versionLine())
+	return nil
+}
+
+func versionLine() string {
 	v := version
 	if info, ok := debug.ReadBuildInfo(); ok && v == "" {
 		v = info.Main.Version
 	}
-	fmt.Fprintf(s.out, "sbx %s\n", v)
-	return nil
+	return "sbx " + v
 }

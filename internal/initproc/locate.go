@@ -86,7 +86,9 @@ func (p *process) locate() (string, error) {
 const maxScripts = 5
 
 // checkWay refuses a file, and the interpreter that its "#!" line names, that
-// is reached through a link of procfs. All other trouble is execve's to report.
+// is reached through a link of procfs, and what is no file: execve(2) has the same
+// errno for a directory as for a file that is not executable. All other trouble is
+// execve's to report.
 func checkWay(program, file string, depth int) error {
 	fd, err := walk(file, unix.O_PATH)
 	if err == unix.ELOOP {
@@ -97,8 +99,14 @@ func checkWay(program, file string, depth int) error {
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || depth == maxScripts {
+	if unix.Fstat(fd, &st) != nil || depth == maxScripts {
 		return nil
+	}
+	if err := rootfs.CheckProgramType(file, st.Mode); err != nil {
+		if file != program {
+			err = fmt.Errorf("run %s: %w", program, err)
+		}
+		return &RunError{err: err}
 	}
 	script, err := readShebang(file)
 	if err != nil {

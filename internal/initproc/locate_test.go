@@ -129,17 +129,6 @@ func TestScriptThatIsItsOwnInterpreter(t *testing.T) {
 	}
 }
 
-// Reading the first line of what an image calls a program blocks on nothing.
-func TestLocateDoesNotBlockOnAFifo(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "fifo")
-	if err := unix.Mkfifo(name, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := program(name).locate(); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestEnterDir(t *testing.T) {
 	dir := t.TempDir()
 	held, err := os.Open(dir)
@@ -185,5 +174,32 @@ func TestEnterDir(t *testing.T) {
 				t.Errorf("%v does not name it", err)
 			}
 		})
+	}
+}
+
+// execve(2) has EACCES for all of these, which says nothing of the reason. A fifo
+// blocks nobody.
+func TestNoFileToRun(t *testing.T) {
+	dir := t.TempDir()
+	pipe := filepath.Join(dir, "pipe")
+	if err := unix.Mkfifo(pipe, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	script := write(t, filepath.Join(dir, "script"), "#!"+dir+"\n", 0o755)
+	for _, c := range []struct {
+		file, says string
+		errs       error
+	}{
+		{dir, "run " + dir + ": is a directory", unix.EISDIR},
+		{"/", "run /: is a directory", unix.EISDIR},
+		{pipe, "run " + pipe + ": permission denied (it is a named pipe)", unix.EACCES},
+		{"/dev/null", "run /dev/null: permission denied (it is a device)", unix.EACCES},
+		{script, "run " + script + ": run " + dir + ": is a directory", unix.EISDIR},
+	} {
+		_, err := program(c.file).locate()
+		var run *RunError
+		if !errors.As(err, &run) || run.NotFound || !errors.Is(err, c.errs) || err.Error() != c.says {
+			t.Errorf("%s: %v, want %q", c.file, err, c.says)
+		}
 	}
 }

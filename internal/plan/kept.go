@@ -97,10 +97,11 @@ type KeptRoot struct {
 }
 
 // LookKept is Look for a run in a kept sandbox. What k holds is the Held's from
-// then on, with an error too.
-func LookKept(ctx context.Context, s Spec, k KeptRoot) (Facts, *Held, error) {
+// then on, with an error too; all of it is held in any case.
+func LookKept(ctx context.Context, s Spec, k KeptRoot, opt LookOptions) (Facts, *Held, error) {
 	held := &Held{Sandbox: k.Sandbox, Image: k.Image}
-	l := &look{ctx: ctx, spec: s, opt: LookOptions{Hold: true}, held: held, kept: &k, tree: rootfs.RootFromFile(k.View, "/")}
+	opt.Hold = true
+	l := &look{ctx: ctx, spec: s, opt: opt, held: held, kept: &k, tree: rootfs.RootFromFile(k.View, "/")}
 	return l.run()
 }
 

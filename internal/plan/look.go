@@ -68,6 +68,9 @@ type LookOptions struct {
 	// as they are known, which is long before the rest is. Of its Layout only they
 	// are set. It is not called for a run that will fail, or in a kept sandbox.
 	Maps func(Identity)
+	// Seek: the program is looked for in the image as well, as for a dry run. In a run
+	// pid 1 does that, where everything is in its place.
+	Seek bool
 }
 
 // Look reads the host for a run. Held is not nil even with an error.
@@ -107,7 +110,7 @@ type look struct {
 
 func (l *look) all() error {
 	steps := []func() error{
-		l.caller, l.tellMaps, l.kernel, l.streams, l.environment, l.store, l.shares, l.copies, l.image, l.program, l.filled,
+		l.caller, l.tellMaps, l.kernel, l.streams, l.environment, l.store, l.shares, l.copies, l.image, l.program, l.filled, l.seek,
 	}
 	for _, step := range steps {
 		if err := step(); err != nil {
