@@ -16,10 +16,14 @@ import (
 
 // Watchdog bounds memory where no cgroup can be had. It is weaker: a program that
 // allocates fast gets beyond the limit for the length of an interval, and what no
-// process has mapped (files of a tmpfs, memfd, pipe buffers) is not seen.
+// process has mapped (memfd, System V segments, pipe buffers) is not seen, but for
+// files that Files knows of.
 type Watchdog struct {
 	// Pids returns the processes of the sandbox, as [Descendants] does.
 	Pids func() []int
+	// Files returns how many bytes lie in the sandbox's file systems in memory; nil when
+	// there are none.
+	Files func() uint64
 	// Limit is in bytes, swap included.
 	Limit uint64
 	// Over is called when a sample is above the limit; it is to kill the sandbox.
@@ -78,21 +82,32 @@ const confirmAfter = 5 * time.Millisecond
 
 // sample looks twice when the limit seems crossed and takes the lower sum.
 func (w Watchdog) sample(ctx context.Context, proc string) Sample {
-	s := sample(proc, w.Pids(), w.Limit)
+	s := w.sampleOnce(proc)
 	if s.Bytes <= w.Limit || pause(ctx, confirmAfter) != nil {
 		return s
 	}
-	if again := sample(proc, w.Pids(), w.Limit); again.Bytes < s.Bytes {
+	if again := w.sampleOnce(proc); again.Bytes < s.Bytes {
 		return again
 	}
 	return s
 }
 
+func (w Watchdog) sampleOnce(proc string) Sample {
+	var files uint64
+	if w.Files != nil {
+		files = w.Files()
+	}
+	return sample(proc, w.Pids(), files, w.Limit)
+}
+
 // sample adds up the resident memory, which is quickly read and counts shared pages for
 // each process. Only where that is above the limit are page tables walked for the
 // proportional share.
-func sample(proc string, pids []int, limit uint64) Sample {
-	s := Sample{Processes: len(pids), Shared: true}
+//
+// What is mapped of files in memory is in files as well, and told apart from other
+// shared memory by nobody: the larger of the two counts.
+func sample(proc string, pids []int, files, limit uint64) Sample {
+	s := Sample{Bytes: files, Processes: len(pids), Shared: true}
 	for _, pid := range pids {
 		s.Bytes += resident(proc, pid)
 	}
@@ -100,16 +115,19 @@ func sample(proc string, pids []int, limit uint64) Sample {
 		return s
 	}
 	exact := Sample{Processes: len(pids)}
+	var mapped uint64
 	for _, pid := range pids {
-		n, err := proportional(proc, pid)
+		n, shmem, err := proportional(proc, pid)
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH) {
 			continue // ended
 		}
 		if err != nil {
 			n, exact.Shared = resident(proc, pid), true
 		}
-		exact.Bytes += n
+		exact.Bytes += n - shmem
+		mapped += shmem
 	}
+	exact.Bytes += max(mapped, files)
 	return exact
 }
 
@@ -122,13 +140,15 @@ func resident(proc string, pid int) uint64 {
 	return kilobytes(text, "VmRSS:", "VmSwap:")
 }
 
-// proportional reads Pss and SwapPss of /proc/PID/smaps_rollup (Linux 4.14).
-func proportional(proc string, pid int) (uint64, error) {
+// proportional reads Pss and SwapPss of /proc/PID/smaps_rollup (Linux 4.14), and how
+// much of that is shared memory and files in memory (Linux 5.4).
+func proportional(proc string, pid int) (all, shmem uint64, err error) {
 	text, err := readFile(filepath.Join(proc, strconv.Itoa(pid), "smaps_rollup"))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return kilobytes(text, "Pss:", "SwapPss:"), nil
+	all = kilobytes(text, "Pss:", "SwapPss:")
+	return all, min(kilobytes(text, "Pss_Shmem:"), all), nil
 }
 
 // kilobytes adds up lines "KEY: N kB" and returns bytes.

@@ -18,7 +18,7 @@ func (f *fake) putProcess(pid, parent int, kilobytes, pss string) {
 	f.put(filepath.Join(dir, "status"), "Name:\tx\nVmRSS:\t "+kilobytes+" kB\nVmSwap:\t 1 kB\nThreads:\t1\n")
 	f.put(filepath.Join(dir, "stat"), strconv.Itoa(pid)+" (a) b) S "+strconv.Itoa(parent)+" 1 1\n")
 	if pss != "" {
-		f.put(filepath.Join(dir, "smaps_rollup"), "1000-2000 ---p 0 0 0 [rollup]\nRss: 9999 kB\nPss:  "+pss+" kB\nSwapPss: 1 kB\n")
+		f.put(filepath.Join(dir, "smaps_rollup"), "1000-2000 ---p 0 0 0 [rollup]\nRss: 9999 kB\nPss:  "+pss+" kB\nPss_Shmem: 10 kB\nSwapPss: 1 kB\n")
 	}
 }
 
@@ -30,15 +30,20 @@ func TestSample(t *testing.T) {
 	f.putProcess(12, 10, "100", "")
 	for _, c := range []struct {
 		pids  []int
+		files uint64
 		limit uint64
 		want  Sample
 	}{
-		{[]int{10, 11}, 1 << 20, Sample{Bytes: 202 << 10, Processes: 2, Shared: true}},
-		{[]int{10, 11}, 100 << 10, Sample{Bytes: 82 << 10, Processes: 2}},
-		{[]int{10, 99}, 50 << 10, Sample{Bytes: 41 << 10, Processes: 2}}, // 99 ended
+		{[]int{10, 11}, 0, 1 << 20, Sample{Bytes: 202 << 10, Processes: 2, Shared: true}},
+		{[]int{10, 11}, 0, 100 << 10, Sample{Bytes: 82 << 10, Processes: 2}},
+		{[]int{10, 99}, 0, 50 << 10, Sample{Bytes: 41 << 10, Processes: 2}}, // 99 ended
+		{[]int{10, 11}, 1 << 20, 4 << 20, Sample{Bytes: 1<<20 + 202<<10, Processes: 2, Shared: true}},
+		{[]int{10, 11}, 1 << 20, 1 << 20, Sample{Bytes: 1<<20 + 62<<10, Processes: 2}}, // what is mapped is among the files
+		{[]int{10, 11}, 5 << 10, 100 << 10, Sample{Bytes: 82 << 10, Processes: 2}},
+		{nil, 1 << 20, 100 << 10, Sample{Bytes: 1 << 20}},
 	} {
-		if got := sample(f.proc, c.pids, c.limit); got != c.want {
-			t.Errorf("%v with %d: %+v", c.pids, c.limit, got)
+		if got := sample(f.proc, c.pids, c.files, c.limit); got != c.want {
+			t.Errorf("%v with %d, files %d: %+v", c.pids, c.limit, c.files, got)
 		}
 	}
 }
@@ -104,7 +109,7 @@ func TestWatchCountsSharedMemoryOnce(t *testing.T) {
 	ok := func(s Sample) bool { return s.Processes == 2 && s.Bytes > 64<<20 && s.Bytes < 100<<20 }
 	var s Sample
 	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
-		if s = sample("/proc", Descendants(cmd.Process.Pid), 1); ok(s) {
+		if s = sample("/proc", Descendants(cmd.Process.Pid), 0, 1); ok(s) {
 			break
 		}
 		time.Sleep(20 * time.Millisecond)

@@ -37,6 +37,9 @@ func closingLine(p *plan.Plan, r launch.Result) string {
 	case r.Signal != 0:
 		return fmt.Sprintf("killed by %s (%s)", signalName(r.Signal), r.Signal)
 	case r.Status != 0:
+		if line := roomLine(p, r); line != "" {
+			return line
+		}
 		if line := missingLine(p, string(r.LastErr)); line != "" {
 			return line
 		}
@@ -90,6 +93,31 @@ func limitLine(r launch.Result) string {
 		text += "; raise it with --pids-limit"
 	}
 	return text
+}
+
+// roomLine says that the sandbox's own memory for files was full, and which flag
+// makes it so small. Without one it is half of the host's.
+func roomLine(p *plan.Plan, r launch.Result) string {
+	if !r.Full && !strings.Contains(string(r.LastErr), unix.ENOSPC.Error()) && !strings.Contains(string(r.LastErr), "No space left on device") {
+		return ""
+	}
+	flag := roomFlag(p)
+	if flag == "" {
+		return ""
+	}
+	return fmt.Sprintf("the room for files is used up (%s, %d files); raise it with %s", cgroupv2.Size(uint64(p.Private.Size)), p.Private.Inodes, flag)
+}
+
+// roomFlag is the flag that bounds what is written in memory.
+func roomFlag(p *plan.Plan) string {
+	switch {
+	case p.Root.Bounded:
+		return "--disk"
+	case p.Private.Size == p.Cgroup.Watch:
+		return "-m"
+	default:
+		return ""
+	}
 }
 
 // missingLine reads the program's last words for something that was not there

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/internal/launch"
 	"github.com/sbx-run/sbx/internal/plan"
 )
@@ -21,6 +22,9 @@ func explainRun(err error, spec plan.Spec, p *plan.Plan) error {
 	}
 	if stage != nil && stage.NotRunnable && errors.Is(err, unix.EACCES) && onNoexec(p) {
 		return fmt.Errorf("%w: its file system is mounted noexec on this host; without the share sbx runs a copy of it", err)
+	}
+	if flag := roomFlag(p); stage != nil && errors.Is(err, unix.ENOSPC) && flag != "" {
+		return fmt.Errorf("%w: there is room for %s of files; raise it with %s", err, cgroupv2.Size(uint64(p.Private.Size)), flag)
 	}
 	if stage == nil || !stage.NotFound {
 		return err

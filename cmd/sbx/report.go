@@ -26,7 +26,7 @@ type report struct {
 	Copy     string   `json:"copy"`              // how the root was copied
 	Sandbox  string   `json:"sandbox,omitempty"` // the id of the one that was kept
 
-	Reason string `json:"reason"` // exited, signal, timeout, interrupted, memory
+	Reason string `json:"reason"` // exited, signal, timeout, interrupted, memory, disk
 	Detail string `json:"detail,omitempty"`
 	Status int    `json:"status"` // as sbx's own exit status
 	Signal string `json:"signal,omitempty"`
@@ -88,7 +88,7 @@ func reason(r launch.Result) string {
 	case r.Killed:
 		return "interrupted"
 	case r.Over != "":
-		return "memory"
+		return r.OverCause
 	case len(r.Findings) > 0 && r.Findings[0].Killed:
 		return string(r.Findings[0].Cause)
 	case r.Signal != 0:

@@ -36,11 +36,11 @@ type runFlags struct {
 	Memory     string        `short:"m" help:"Memory limit; everything is killed above it (default: half of the RAM, where a cgroup can be had)." placeholder:"SIZE" group:"Limits"`
 	MemorySwap string        `help:"Limit of memory and swap together, -1 for no limit (default: no swap)." placeholder:"SIZE" group:"Limits"`
 	Cpus       string        `help:"CPU time, in CPUs." placeholder:"N" group:"Limits"`
-	CpuWeight  int           `help:"Share of the CPUs when they are short, 1 to 10000." placeholder:"N" group:"Limits"`
+	CpuWeight  *int          `help:"Share of the CPUs when they are short, 1 to 10000." placeholder:"N" group:"Limits"`
 	CpusetCpus string        `help:"CPUs that may be used, as in 0-2,4." placeholder:"LIST" group:"Limits"`
-	PidsLimit  int64         `help:"Limit of processes and threads (default 512)." placeholder:"N" group:"Limits"`
+	PidsLimit  *int64        `help:"Limit of processes and threads (default 512)." placeholder:"N" group:"Limits"`
 	Disk       string        `help:"Limit of everything the program writes into the sandbox, kept in memory." placeholder:"SIZE" group:"Limits"`
-	IoWeight   int           `help:"Share of a busy disk, 1 to 10000." placeholder:"N" group:"Limits"`
+	IoWeight   *int          `help:"Share of a busy disk, 1 to 10000." placeholder:"N" group:"Limits"`
 	Timeout    time.Duration `help:"Kill everything after this time." placeholder:"TIME" group:"Limits"`
 	Ulimit     []string      `help:"Resource limit." placeholder:"NAME=SOFT[:HARD]" sep:"none" group:"Limits"`
 
@@ -101,8 +101,17 @@ func (f *runFlags) spec() (plan.Spec, error) {
 
 // limits parses the sizes; what else is wrong with a limit is Build's to say.
 func (f *runFlags) limits(l *plan.LimitSpec) error {
-	l.CPUs, l.CPUWeight, l.CPUSet, l.Pids, l.IOWeight = f.Cpus, f.CpuWeight, f.CpusetCpus, f.PidsLimit, f.IoWeight
+	l.CPUs, l.CPUSet = f.Cpus, f.CpusetCpus
 	var err error
+	if l.CPUWeight, err = given("--cpu-weight", f.CpuWeight); err != nil {
+		return err
+	}
+	if l.IOWeight, err = given("--io-weight", f.IoWeight); err != nil {
+		return err
+	}
+	if l.Pids, err = given("--pids-limit", f.PidsLimit); err != nil {
+		return err
+	}
 	if f.Memory != "" {
 		if l.Memory, err = plan.ParseSize("--memory", f.Memory); err != nil {
 			return err
@@ -121,6 +130,19 @@ func (f *runFlags) limits(l *plan.LimitSpec) error {
 		l.MemorySwap, err = plan.ParseSize("--memory-swap", f.MemorySwap)
 	}
 	return err
+}
+
+// given is the number that a flag has, 0 for one that was not given. A 0 that was is
+// no limit that could be kept.
+func given[N int | int64](flag string, value *N) (N, error) {
+	switch {
+	case value == nil:
+		return 0, nil
+	case *value == 0:
+		return 0, &plan.Misuse{Reason: flag + " 0: no such limit; leave the flag out for the default"}
+	default:
+		return *value, nil
+	}
 }
 
 // paths parses the flags that name a place outside and one inside.

@@ -152,6 +152,9 @@ func (r *run) observe(pid int) (stop func()) {
 	if r.plan.Cgroup.Watch > 0 && r.group == nil {
 		watching.Go(func() { r.watchMemory(ctx, pid) })
 	}
+	if r.plan.Root.Bounded {
+		watching.Go(func() { every(ctx, sampleTime, r.watchRoom) })
+	}
 	if r.plan.Root.Floor > 0 {
 		watching.Go(func() { every(ctx, diskTime, r.watchDisk) })
 	}
@@ -179,8 +182,16 @@ func (r *run) watchDisk() {
 		return
 	}
 	if free := int64(fs.Bavail) * fs.Bsize; free < r.plan.Root.Floor {
-		r.overLimit(fmt.Sprintf("only %s are free on the disk of %s; bound what the program writes with --disk",
+		r.overLimit("disk", fmt.Sprintf("only %s are free on the disk of %s; bound what the program writes with --disk",
 			cgroupv2.Size(uint64(free)), r.held.Store.Path()))
+	}
+}
+
+// watchRoom notes that --disk was used up, also where the program makes room again
+// when it notices.
+func (r *run) watchRoom() {
+	if r.memory.Load().full() {
+		r.result.Full = true
 	}
 }
 
@@ -190,24 +201,28 @@ func (r *run) watchMemory(ctx context.Context, pid int) {
 	over := make(chan cgroupv2.Sample, 1)
 	dog := cgroupv2.Watchdog{
 		Pids:  func() []int { return cgroupv2.Descendants(pid) },
+		Files: func() uint64 { return r.memory.Load().used() },
 		Limit: limit,
 		Over: func(s cgroupv2.Sample) {
 			select {
 			case over <- s:
-				r.overLimit(fmt.Sprintf("memory limit %s exceeded, %s seen; raise it with -m", cgroupv2.Size(limit), cgroupv2.Size(s.Bytes)))
+				r.overLimit("memory", fmt.Sprintf("memory limit %s exceeded, %s seen; raise it with -m", cgroupv2.Size(limit), cgroupv2.Size(s.Bytes)))
 			default:
 			}
 		},
 	}
 	if _, err := dog.Watch(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		r.overLimit("memory can no longer be watched: " + err.Error())
+		r.overLimit("memory", "memory can no longer be watched: "+err.Error())
 	}
 }
 
+// overrun is a limit that was exceeded, and a sentence about it.
+type overrun struct{ cause, text string }
+
 // overLimit ends the run for the reason given.
-func (r *run) overLimit(reason string) {
+func (r *run) overLimit(cause, text string) {
 	select {
-	case r.over <- reason:
+	case r.over <- overrun{cause, text}:
 	default:
 	}
 }

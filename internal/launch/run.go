@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -37,8 +38,12 @@ type Result struct {
 	// Degraded says what could not be had or not be cleared up after all, a
 	// sentence each.
 	Degraded []string
-	// Over is the limit that sbx itself, not the kernel, ended the run for.
+	// Over is why sbx itself, not the kernel, ended the run: a limit.
 	Over string
+	// OverCause is the limit: memory, disk.
+	OverCause string
+	// Full is set when there was no room left in the sandbox's private memory.
+	Full bool
 	// Findings are what the kernel did for the cgroup's limits; Stats its
 	// counters at the end, nil without a cgroup.
 	Findings []cgroupv2.Finding
@@ -64,8 +69,9 @@ type run struct {
 	// askedToStop is set while a SIGTSTP for us is on its way to the program.
 	askedToStop bool
 	hurry       chan struct{}
-	over        chan string
-	group       *group // nil without a cgroup
+	over        chan overrun
+	group       *group                      // nil without a cgroup
+	memory      atomic.Pointer[memoryFiles] // nil until the program runs, or when nobody asks
 	account     bool
 }
 
@@ -106,7 +112,7 @@ func runOnce(p *plan.Plan, held *plan.Held, begun *Beginning, account bool) (Res
 	// What is found out on the way goes into a copy: a second try begins anew.
 	own := *p
 	own.Mounts = slices.Clone(p.Mounts)
-	r := &run{plan: &own, held: held, hurry: make(chan struct{}, 1), over: make(chan string, 1), account: account}
+	r := &run{plan: &own, held: held, hurry: make(chan struct{}, 1), over: make(chan overrun, 1), account: account}
 	err := r.do(begun)
 	err = r.result.cleared(err, r.undo.run())
 	return r.result, err
@@ -137,6 +143,8 @@ func (r *run) do(begun *Beginning) error {
 	stop := r.observe(r.init.pid)
 	err = r.watch(signals)
 	stop()
+	r.result.Full = r.result.Full || r.memory.Load().full()
+	r.memory.Load().close()
 	r.result.Wall = time.Since(start)
 	if r.exited && r.sandbox == nil && r.group == nil && !r.account && orphansAreReaped() {
 		// All that is left is pid 1 on its way out. Taking its namespaces

@@ -104,7 +104,7 @@ func (r *run) watch(signals caught) error {
 			r.result.Killed = true
 			end()
 		case reason := <-r.over:
-			r.result.Over = reason
+			r.result.Over, r.result.OverCause = reason.text, reason.cause
 			end()
 		case <-timeout:
 			r.result.TimedOut = true
@@ -128,6 +128,7 @@ func (r *run) started(out outcome) error {
 		return err
 	}
 	r.running = true
+	r.holdMemoryFiles()
 	r.order(reaper.Reap, out.payload.Pid)
 	for _, p := range r.early {
 		r.order(p.Op, int(p.Value))
@@ -178,6 +179,10 @@ func (r *run) handle(m incoming) (done bool, err error) {
 		status := unix.WaitStatus(m.Value)
 		if r.result.Status = status.ExitStatus(); status.Signaled() {
 			r.result.Status, r.result.Signal = 0, status.Signal()
+		}
+		if r.result.Signal != unix.SIGKILL {
+			// It had ended before it could be killed.
+			r.result.Over, r.result.OverCause = "", ""
 		}
 		return true, nil
 	default:

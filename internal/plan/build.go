@@ -39,7 +39,10 @@ func Build(s Spec, f Facts) (*Plan, error) {
 		}
 	}
 	p.Root = root(s, f, p.Identity, p.User)
-	p.Private = private(f.Memory, s.Limits.Disk)
+	if p.Cgroup, err = cgroup(s, f); err != nil {
+		return nil, err
+	}
+	p.Private = private(f.Memory, s.Limits.Disk, p.Cgroup.Watch)
 	if p.CopyIn, err = copyIns(f); err != nil {
 		return nil, err
 	}
@@ -54,9 +57,6 @@ func Build(s Spec, f Facts) (*Plan, error) {
 		} else {
 			p.Shown = append(p.Shown, sh.Target)
 		}
-	}
-	if p.Cgroup, err = cgroup(s, f); err != nil {
-		return nil, err
 	}
 	if p.Process, err = process(s, f, p); err != nil {
 		return nil, err
@@ -260,11 +260,15 @@ func inodes(size, least int64) int64 {
 // private sizes the tmpfs of /tmp, /run, /box and home: half of the memory, as
 // the kernel's own default is.
 //
-// --disk sets the size instead.
-func private(memory, disk int64) Private {
+// --disk sets the size instead. Where a limit of memory is only watched, what lies
+// in files cannot exceed it either.
+func private(memory, disk, watch int64) Private {
 	size := max(memory/2, 64<<20)
 	if disk > 0 {
 		size = disk
+	}
+	if watch > 0 {
+		size = min(size, watch)
 	}
 	return Private{Size: size, Inodes: inodes(size, minInodes)}
 }

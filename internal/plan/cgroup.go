@@ -148,9 +148,21 @@ func limitsOf(l LimitSpec, memory int64) (cgroupv2.Limits, error) {
 		}
 	}
 	if err := limits.Check(); err != nil {
-		return limits, misuse("%v", err)
+		return limits, misuse("%s", inFlags(err.Error()))
 	}
 	return limits, nil
+}
+
+// inFlags puts the flag in the place of the limit's name.
+func inFlags(text string) string {
+	for name, flag := range map[string]string{
+		"memory limit": "--memory", "process limit": "--pids-limit", "cpu weight": "--cpu-weight", "io weight": "--io-weight",
+	} {
+		if rest, ok := strings.CutPrefix(text, name+" "); ok {
+			return flag + " " + rest
+		}
+	}
+	return text
 }
 
 // limitLayers are memory, pids and cpu.

@@ -178,15 +178,18 @@ func TestRootMethods(t *testing.T) {
 }
 
 func TestPrivateTmpfs(t *testing.T) {
-	for _, c := range []struct{ memory, disk, size, inodes int64 }{
-		{8 << 30, 0, 4 << 30, 262144},
-		{0, 0, 64 << 20, 4096},
-		{64 << 30, 0, 32 << 30, 1 << 20},
-		{8 << 30, 1 << 30, 1 << 30, 65536},
-		{8 << 30, 1 << 20, 1 << 20, 4096},
+	for _, c := range []struct{ memory, disk, watch, size, inodes int64 }{
+		{8 << 30, 0, 0, 4 << 30, 262144},
+		{0, 0, 0, 64 << 20, 4096},
+		{64 << 30, 0, 0, 32 << 30, 1 << 20},
+		{8 << 30, 1 << 30, 0, 1 << 30, 65536},
+		{8 << 30, 1 << 20, 0, 1 << 20, 4096},
+		{8 << 30, 0, 1 << 30, 1 << 30, 65536},
+		{8 << 30, 1 << 20, 1 << 30, 1 << 20, 4096},
+		{8 << 30, 0, 16 << 30, 4 << 30, 262144},
 	} {
-		if got := private(c.memory, c.disk); got != (Private{c.size, c.inodes}) {
-			t.Errorf("memory %d, --disk %d: %+v, want %d, %d", c.memory, c.disk, got, c.size, c.inodes)
+		if got := private(c.memory, c.disk, c.watch); got != (Private{c.size, c.inodes}) {
+			t.Errorf("memory %d, --disk %d, -m %d without a cgroup: %+v, want %d, %d", c.memory, c.disk, c.watch, got, c.size, c.inodes)
 		}
 	}
 }
