@@ -2,6 +2,7 @@ package launch
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -77,7 +78,8 @@ func runImporter(ctx context.Context, id plan.Identity, job plan.ImportJob, sour
 	}
 	if err != nil {
 		c.kill()
-		return nil, err
+		// It may have been killed at the end of the time: that is what counts.
+		return nil, cmp.Or(context.Cause(ctx), err)
 	}
 	result, err := followImport(r, progress)
 	if ctx.Err() != nil {
