@@ -26,14 +26,18 @@ var limits = [...]limit{
 
 const limitCount = uint64(len(limits))
 
-// Threads count as processes do. With a limit that is low enough to be met, it is tried
-// whether as many more can be had as the runtime and the start of a sandbox take.
+// Threads count as processes do. Where the limit is no higher than the number of those
+// that the system has, of all users, so that it may be met, it is tried whether as many
+// more can be had as the runtime and the start of a sandbox take. That number was found
+// by trying as well.
+//
+// sysinfo(2) counts to 65535 only. With more threads than that, this may not be tried.
 const (
-	tryBelow  = 1024
-	tryNumber = 12
+	tryNumber    = 24
+	sysinfoProcs = 80 // where struct sysinfo has procs, an unsigned short
 )
 
-var processes = limit{6, tryBelow, "sbx: the limit of processes is reached, or nearly (`ulimit -u`): sbx needs 64 beside those that run already\n"}
+var processes = limit{6, 0, "sbx: the limit of processes is reached, or nearly (`ulimit -u`): sbx needs 64 beside those that run already\n"}
 
 // patience bounds how long a process that was made to try is left when its maker
 // is killed. It is a struct timespec.

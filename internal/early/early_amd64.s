@@ -8,6 +8,7 @@
 #define SYS_clone 56
 #define SYS_exit 60
 #define SYS_wait4 61
+#define SYS_sysinfo 99
 #define SYS_geteuid 107
 #define SYS_arch_prctl 158
 #define SYS_futex 202
@@ -23,9 +24,10 @@
 // FS, and takes the way on which it does not set that itself.
 //
 // R12 is the limit that is looked at, R13 how many are left, or how many processes
-// were made. The kernel preserves both. 0(SP) is a struct rlimit.
+// were made, R14 the limit of processes. The kernel preserves them. 0(SP) is a struct
+// rlimit, 16(SP) a struct sysinfo.
 TEXT sbx_early(SB), NOSPLIT|NOFRAME, $0
-	SUBQ	$24, SP
+	SUBQ	$136, SP
 	LEAQ	·limits(SB), R12
 	MOVL	$const_limitCount, R13
 next:
@@ -41,7 +43,16 @@ next:
 	JEQ	begin // the limit of processes does not bind root
 	LEAQ	·processes(SB), R12
 	CALL	early_limit<>(SB)
-	JCC	begin
+	MOVQ	AX, R14
+	MOVL	$SYS_sysinfo, AX
+	LEAQ	16(SP), DI
+	SYSCALL
+	TESTQ	AX, AX
+	JNE	begin
+	MOVWLZX	(16+const_sysinfoProcs)(SP), AX
+	ADDQ	$const_tryNumber, AX
+	CMPQ	R14, AX
+	JHI	begin // all the system's threads are fewer
 	XORL	R13, R13
 more:
 	MOVL	$CLONE_VM, DI // no signal at its end; the same stack, which it does not use
@@ -88,7 +99,7 @@ begin:
 	MOVL	$ARCH_SET_FS, DI
 	MOVL	$SYS_arch_prctl, AX
 	SYSCALL
-	ADDQ	$24, SP
+	ADDQ	$136, SP
 	RET
 
 child:
@@ -112,8 +123,8 @@ refuse:
 	MOVL	$SYS_exit_group, AX
 	SYSCALL
 
-// early_limit sets the carry flag when the limit at R12 is lower than it asks. A
-// limit that cannot be read is none.
+// early_limit sets the carry flag when the limit at R12, which it leaves in AX, is
+// lower than it asks. A limit that cannot be read is none.
 TEXT early_limit<>(SB), NOSPLIT|NOFRAME, $0
 	XORL	DI, DI
 	MOVQ	limit_resource(R12), SI

@@ -9,6 +9,7 @@
 #define SYS_exit_group 94
 #define SYS_futex 98
 #define SYS_geteuid 175
+#define SYS_sysinfo 179
 #define SYS_clone 220
 #define SYS_wait4 260
 #define SYS_prlimit64 261
@@ -20,10 +21,10 @@
 // The hook, as on amd64; here the runtime needs no memory of the thread's own.
 //
 // R19 is the limit that is looked at, R20 how many are left, or how many processes
-// were made. The kernel preserves both. 16(RSP) is a struct rlimit, 0(RSP) the
-// address to return to.
+// were made, R21 the limit of processes. The kernel preserves them. 16(RSP) is a
+// struct rlimit, 32(RSP) a struct sysinfo, 0(RSP) the address to return to.
 TEXT sbx_early(SB), NOSPLIT|NOFRAME, $0
-	SUB	$32, RSP
+	SUB	$144, RSP
 	MOVD	R30, (RSP)
 	MOVD	$·limits(SB), R19
 	MOVD	$const_limitCount, R20
@@ -39,7 +40,15 @@ next:
 	CBZW	R0, begin // the limit of processes does not bind root
 	MOVD	$·processes(SB), R19
 	BL	early_limit<>(SB)
-	BHS	begin
+	MOVD	R0, R21
+	ADD	$32, RSP, R0
+	MOVD	$SYS_sysinfo, R8
+	SVC
+	CBNZ	R0, begin
+	MOVHU	(32+const_sysinfoProcs)(RSP), R0
+	ADD	$const_tryNumber, R0
+	CMP	R0, R21
+	BHI	begin // all the system's threads are fewer
 	MOVD	ZR, R20
 more:
 	MOVD	$CLONE_VM, R0 // no signal at its end; the same stack, which it does not use
@@ -82,7 +91,7 @@ reap:
 	BNE	refuse
 begin:
 	MOVD	(RSP), R30
-	ADD	$32, RSP
+	ADD	$144, RSP
 	RET
 
 child:
@@ -106,8 +115,8 @@ refuse:
 	MOVD	$SYS_exit_group, R8
 	SVC
 
-// early_limit compares the limit at R19 with what it asks, unsigned. A limit that
-// cannot be read is none.
+// early_limit compares the limit at R19, which it leaves in R0, with what it asks,
+// unsigned. A limit that cannot be read is none.
 TEXT early_limit<>(SB), NOSPLIT|NOFRAME, $0
 	MOVD	ZR, R0
 	MOVD	limit_resource(R19), R1

@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -97,7 +99,10 @@ func TestNothingIsLeft(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command("/bin/bash", "-c", `ulimit -u 1000; sleep 0 & exec "$0"`, exe)
+	// So few more than this user has that it is tried, and enough of them.
+	const threads, more = 400, 80
+	crowd(t, threads)
+	cmd := exec.Command("/bin/bash", "-c", fmt.Sprintf("ulimit -u %d; ", threads+more)+`sleep 0 & exec "$0"`, exe)
 	cmd.Env = append(os.Environ(), childrenVariable+"=1")
 	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "1 <nil>\n" {
 		t.Errorf("children and error: %s, %v", out, err)
@@ -117,5 +122,33 @@ func children() (number int, err error) {
 		case !errors.Is(err, syscall.EINTR):
 			return number, err
 		}
+	}
+}
+
+// crowd makes that many threads, which end with the test.
+func crowd(t *testing.T, number int) {
+	t.Helper()
+	end := make(chan struct{})
+	var begun, ended sync.WaitGroup
+	for range number {
+		begun.Add(1)
+		ended.Go(func() {
+			runtime.LockOSThread() // and the thread ends with its goroutine
+			begun.Done()
+			<-end
+		})
+	}
+	begun.Wait()
+	t.Cleanup(func() { close(end); ended.Wait() })
+}
+
+// A limit of any height can be reached: here by this test's own threads.
+func TestReachedLimitOfProcesses(t *testing.T) {
+	sbxtest.Need(t, sbxtest.OrdinaryUser(), sbxtest.Program("bash"))
+	const limit = 1100
+	crowd(t, limit)
+	stdout, stderr, status := begin(t, "u", limit)
+	if stdout != "" || status.ExitStatus() != 125 || strings.Count(stderr, "\n") != 1 || !strings.HasPrefix(stderr, "sbx: the limit of processes is reached") {
+		t.Errorf("%q, %q, status %v", stdout, stderr, status)
 	}
 }
