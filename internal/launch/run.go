@@ -66,6 +66,8 @@ type run struct {
 	running bool // the program has been executed, and pid 1 told
 	early   []reaper.Packet
 	exited  bool // pid 1 has said its last word
+	// broken is the signal that ended the run before there was a program, 0 for none.
+	broken unix.Signal
 	// askedToStop is set while a SIGTSTP for us is on its way to the program.
 	askedToStop bool
 	hurry       chan struct{}

@@ -17,6 +17,9 @@ const (
 // withSpaceAdvice says what has run out on the disk of a store, and what to do.
 func withSpaceAdvice(err error, store string) error {
 	const other = "or set XDG_DATA_HOME to a directory on another disk"
+	if clone := (*CloneError)(nil); errors.As(err, &clone) {
+		return err // a limit of namespaces, which has nothing to do with a disk
+	}
 	switch {
 	case errors.Is(err, unix.EDQUOT):
 		return fmt.Errorf("%w; your quota on the disk of %s is used up: remove files there, %s", err, store, other)

@@ -23,3 +23,11 @@ func TestSpaceAdvice(t *testing.T) {
 		}
 	}
 }
+
+// A limit of namespaces is told by the errno of a full disk.
+func TestSpaceIsNotNamespaces(t *testing.T) {
+	err := fmt.Errorf("make the image: %w", cloneError(unix.ENOSPC))
+	if got := withSpaceAdvice(err, t.TempDir()); got.Error() != err.Error() {
+		t.Errorf("%v", got)
+	}
+}

@@ -84,6 +84,9 @@ func (r *run) watch(signals caught) error {
 				return err
 			}
 		case out := <-r.begun.outcome:
+			if r.broken != 0 {
+				continue
+			}
 			if err := r.started(out); err != nil {
 				return err
 			}
@@ -91,6 +94,13 @@ func (r *run) watch(signals caught) error {
 				timeout = time.After(r.plan.Process.Timeout)
 			}
 		case s := <-signals.c:
+			if !r.running && ends(s) {
+				// Nothing runs yet that could have its own idea of it, and to copy
+				// a large tree takes minutes.
+				r.broken = s.(unix.Signal)
+				r.init.kill()
+				continue
+			}
 			if s == unix.SIGINT {
 				interrupts++
 			}
@@ -139,6 +149,10 @@ func (r *run) started(out outcome) error {
 
 // handle acts on one message; done when there will be no further one.
 func (r *run) handle(m incoming) (done bool, err error) {
+	if m.err != nil && r.broken != 0 {
+		r.result.Signal = r.broken
+		return true, nil
+	}
 	if m.err != nil && !r.running {
 		// It may have failed by itself, and then it knows better why.
 		if out, told := r.begun.result(); told && out.err != nil {

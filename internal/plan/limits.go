@@ -41,6 +41,9 @@ const (
 // neither a flag nor the caller's own limit says less.
 const DefaultProcesses = 512
 
+// leastProcesses are pid 1 and the program.
+const leastProcesses = 2
+
 // defaultRlimits are the limits of every payload. Real-time priorities and
 // negative nice values stay out of reach, and the kernel's per-user pools
 // (SECURITY.md, I8) are shared with the user's desktop, hence the low shares.
@@ -98,6 +101,9 @@ func rlimits(flags []string, pids int64, own ownHard) ([]Rlimit, error) {
 		}
 		if r.Resource == rlimitCore {
 			return nil, misuse("--ulimit %s: core dumps of the program are always off: a dump handler would run as root outside", f)
+		}
+		if r.Resource == rlimitNproc && r.Hard < leastProcesses {
+			return nil, misuse("--ulimit %s: at least %d processes are needed to start the program", f, leastProcesses)
 		}
 		if hard, ok := own[r.Resource]; ok && r.Hard > hard {
 			return nil, misuse("--ulimit %s: your own hard limit is %d; see `ulimit -H`", f, hard)

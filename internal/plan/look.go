@@ -310,7 +310,18 @@ func (l *look) environment() error {
 	return nil
 }
 
-// readSmall reads a regular file of at most 1 MiB.
+// awaitWriter waits until something was written into a pipe, or its last writer has
+// gone: a named one that nobody has opened yet reads as empty.
+func awaitWriter(fd int) {
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, -1)
+		if !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+// readSmall reads a file or a pipe of at most 1 MiB.
 func readSmall(name string) ([]byte, error) {
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 	if err != nil {
@@ -323,6 +334,8 @@ func readSmall(name string) ([]byte, error) {
 		return nil, err
 	case st.IsDir():
 		return nil, unix.EISDIR
+	case st.Mode()&os.ModeNamedPipe != 0:
+		awaitWriter(int(f.Fd()))
 	case st.Size() > maxIdentityFile:
 		return nil, unix.EFBIG
 	}

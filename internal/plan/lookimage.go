@@ -148,6 +148,9 @@ func (l *look) dirImage(dir string) error {
 	if resolved == "/" {
 		return misuse("--image /: the host itself is no image; --image host shows its programs read-only")
 	}
+	if store, err := filepath.EvalSymlinks(l.facts.Store); err == nil && under(store, resolved) {
+		return misuse("--image %s: sbx keeps the images and sandboxes in %s, and a copy of a tree cannot lie in that tree", dir, l.facts.Store)
+	}
 	if l.tree, err = rootfs.OpenDirImage(resolved, inside); err != nil {
 		return misuse("--image %s: %v", dir, err)
 	}
