@@ -22,8 +22,14 @@ var goProcess = []group{
 	},
 	{
 		name:   "memory",
-		reason: "Memory, none of it executable.",
-		calls:  []call{sysMmap, sysMprotect},
+		reason: "Memory, none of it executable, and none shared: RLIMIT_DATA does not count that.",
+		calls:  []call{sysMmap},
+		answer: answer{[]rule{{[]cond{anyBit(2, unix.PROT_EXEC)}, eperm}, {[]cond{anyBit(3, unix.MAP_SHARED)}, eperm}}, allow},
+	},
+	{
+		name:   "protection",
+		reason: "None of it becomes executable.",
+		calls:  []call{sysMprotect},
 		answer: answer{[]rule{{[]cond{anyBit(2, unix.PROT_EXEC)}, eperm}}, allow},
 	},
 	{

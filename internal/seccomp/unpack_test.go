@@ -81,6 +81,9 @@ func TestFetcherArguments(t *testing.T) {
 		{"kernel TLS", sysSetsockopt, [6]uint64{3, unix.IPPROTO_TCP, unix.TCP_ULP}, noOption},
 		{"an option", sysSetsockopt, [6]uint64{3, unix.IPPROTO_TCP, unix.TCP_NODELAY}, allow},
 		{"executable memory", sysMmap, [6]uint64{0, 4096, unix.PROT_READ | unix.PROT_EXEC}, eperm},
+		{"memory", sysMmap, [6]uint64{0, 4096, unix.PROT_READ, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS}, allow},
+		{"shared memory", sysMmap, [6]uint64{0, 4096, unix.PROT_READ, unix.MAP_SHARED | unix.MAP_ANONYMOUS}, eperm},
+		{"shared memory, checked flags", sysMmap, [6]uint64{0, 4096, unix.PROT_READ, unix.MAP_SHARED_VALIDATE | unix.MAP_ANONYMOUS}, eperm},
 	} {
 		got, err := interpret(program, data{nr: uint32(test.call.number(AMD64)), arch: AMD64.audit(), args: test.args})
 		if err != nil || got.verdict != test.want {
@@ -106,6 +109,9 @@ func TestUnpackerArguments(t *testing.T) {
 		{"a thread in a new user namespace", sysClone, [6]uint64{goThread | unix.CLONE_NEWUSER}, eperm},
 		{"memory", sysMmap, [6]uint64{0, 4096, unix.PROT_READ | unix.PROT_WRITE}, allow},
 		{"executable memory", sysMmap, [6]uint64{0, 4096, unix.PROT_READ | unix.PROT_EXEC}, eperm},
+		{"memory", sysMmap, [6]uint64{0, 4096, unix.PROT_READ, unix.MAP_PRIVATE | unix.MAP_ANONYMOUS}, allow},
+		{"shared memory", sysMmap, [6]uint64{0, 4096, unix.PROT_READ, unix.MAP_SHARED | unix.MAP_ANONYMOUS}, eperm},
+		{"shared memory, checked flags", sysMmap, [6]uint64{0, 4096, unix.PROT_READ, unix.MAP_SHARED_VALIDATE | unix.MAP_ANONYMOUS}, eperm},
 		{"memory made executable", sysMprotect, [6]uint64{0, 4096, unix.PROT_EXEC}, eperm},
 		{"a clone of a file", sysIoctl, [6]uint64{3, unix.FICLONE}, allow},
 		{"a key press", sysIoctl, [6]uint64{0, unix.TIOCSTI}, eperm},
