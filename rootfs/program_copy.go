@@ -54,13 +54,10 @@ func (p *Program) CopyTo(dst *os.File) (sha256hex string, err error) {
 }
 
 // CopyUnhashed is [Program.CopyTo] for those who have no use for the hash, which
-// costs as much as the copy.
+// costs as much as the copy. dst has to be empty; holes stay holes.
 func (p *Program) CopyUnhashed(dst *os.File) error {
 	fd := int(p.File.Fd())
-	off, err := p.send(dst, fd)
-	if err == nil && off < p.Size {
-		err = p.copyPlain(dst, fd, off)
-	}
+	err := p.copyData(dst, fd)
 	if err == nil {
 		err = p.unchanged(fd)
 	}
@@ -68,6 +65,21 @@ func (p *Program) CopyUnhashed(dst *os.File) error {
 		return fmt.Errorf("copy %s: %w", shown(p.Path), err)
 	}
 	return nil
+}
+
+func (p *Program) copyData(dst *os.File, fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Blocks*512+holeSize <= p.Size {
+		return new(dataCopier).copySparse(int(dst.Fd()), fd, p.Size, newBuffer())
+	}
+	off, err := p.send(dst, fd)
+	if err == nil && off < p.Size {
+		err = p.copyPlain(dst, fd, off)
+	}
+	return err
 }
 
 // send copies inside of the kernel (sendfile(2)) and returns how far it came: not

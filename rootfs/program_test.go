@@ -245,6 +245,28 @@ func TestCopyTo(t *testing.T) {
 	}
 }
 
+// Holes of a large file take no room in the copy either: it often lies in memory.
+func TestCopyUnhashedKeepsHoles(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "sparse")
+	f, err := os.Create(file)
+	must(t, err)
+	defer func() { _ = f.Close() }()
+	_, err = f.WriteAt([]byte("#!/bin/sh\n"), 0)
+	must(t, err)
+	_, err = f.WriteAt([]byte("end"), 256<<20)
+	must(t, err)
+	p, err := ProgramFromFile(f, "./sparse")
+	must(t, err)
+	dst := scratchFile(t)
+	must(t, p.CopyUnhashed(dst))
+	var st unix.Stat_t
+	must(t, unix.Fstat(int(dst.Fd()), &st))
+	end := make([]byte, 3)
+	if _, err := dst.ReadAt(end, 256<<20); err != nil || string(end) != "end" || st.Size != 256<<20+3 || st.Blocks*512 > 1<<20 {
+		t.Errorf("%d bytes, %d blocks, end %q, %v", st.Size, st.Blocks, end, err)
+	}
+}
+
 // Where sendfile(2) is refused, as for a file that is appended to, the copy is made
 // by reading and writing.
 func TestCopyUnhashedWithoutSendfile(t *testing.T) {

@@ -56,6 +56,9 @@ func (l *look) share(sh Share, tainted []string) (Shared, error) {
 		shared.Home, shared.Store = l.precious(shared)
 	}
 	for _, socket := range mounts.ReachedSockets(src.Path, mounts.PowerfulSockets(l.facts.Caller.Home)) {
+		if _, err := os.Lstat(socket.Path); errors.Is(err, os.ErrNotExist) {
+			continue
+		}
 		shared.Notes = append(shared.Notes, fmt.Sprintf("%s %s shows %s: %s", sh.Flag(), sh.Source, socket.Path, socket.Reason))
 	}
 	if src.Directory && len(shared.Notes) == 0 {
