@@ -68,8 +68,10 @@ func (c *commitCommand) Run(s streams) error {
 	return nil
 }
 
-// changeConfig applies lines in the words of a Dockerfile.
+// changeConfig applies lines in the words of a Dockerfile. As there, another
+// ENTRYPOINT takes the image's own CMD away, and none that was given before it.
 func changeConfig(config *rootfs.ImageConfig, lines []string) error {
+	ownCmd := true
 	for _, line := range lines {
 		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		rest = strings.TrimSpace(rest)
@@ -80,9 +82,12 @@ func changeConfig(config *rootfs.ImageConfig, lines []string) error {
 		key, value, pair := strings.Cut(rest, "=")
 		switch strings.ToUpper(word) {
 		case "CMD":
-			config.Cmd = commandWords(rest)
+			config.Cmd, ownCmd = commandWords(rest), false
 		case "ENTRYPOINT":
-			config.Entrypoint, config.Cmd = commandWords(rest), nil
+			config.Entrypoint = commandWords(rest)
+			if ownCmd {
+				config.Cmd = nil
+			}
 		case "USER":
 			config.User = rest
 		case "WORKDIR":

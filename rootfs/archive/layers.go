@@ -71,7 +71,7 @@ func (im *importer) layer(b blobs, l layer) (rootfs.LayerInfo, error) {
 		return info, err
 	}
 	sum := &meter{in: content, hash: l.diffID.hasher()}
-	if err := im.unpack(sum, raw, how); err != nil {
+	if err := im.unpack(sum, raw, how, true); err != nil {
 		return info, err
 	}
 	// What follows the compressed data belongs to the blob as well.
@@ -99,12 +99,13 @@ func agrees(mediaType string, how compression) error {
 	return nil
 }
 
-// unpack applies one uncompressed layer. raw counts what it is decompressed from.
-func (im *importer) unpack(layer io.Reader, raw *meter, how compression) error {
+// unpack applies one uncompressed layer. raw counts what it is decompressed from;
+// summed is [unpack.Options.Summed].
+func (im *importer) unpack(layer io.Reader, raw *meter, how compression, summed bool) error {
 	o := im.opt.Owner
 	opt := unpack.Options{
 		UIDOffset: uint32(o.UID), GIDOffset: uint32(o.GID), UIDCount: idCount(o.UIDMap, o.UID), GIDCount: idCount(o.GIDMap, o.GID),
-		Single: o.Single, Limits: im.limits(), Progress: im.progress,
+		Single: o.Single, Summed: summed, Limits: im.limits(), Progress: im.progress,
 	}
 	if how != plain {
 		opt.Compressed = raw.count.Load

@@ -123,7 +123,7 @@ func (im *importer) plainTar(content io.Reader, raw *meter, how compression) (Re
 		return Result{}, err
 	}
 	sum := &meter{in: content, hash: digest("").hasher()}
-	if err := im.unpack(sum, raw, how); err != nil {
+	if err := im.unpack(sum, raw, how, false); err != nil {
 		return Result{}, err
 	}
 	if im.state.Entries == 0 {

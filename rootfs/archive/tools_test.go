@@ -45,6 +45,22 @@ func umociLayout(t *testing.T) string {
 	return dir
 }
 
+// A layer of umoci insert ends with its last file, without padding.
+func TestUmociInsert(t *testing.T) {
+	sbxtest.Need(t, sbxtest.Program("umoci"))
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "hello"), []byte("inserted"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, dir, "umoci", "init", "--layout", "layout")
+	tool(t, dir, "umoci", "new", "--image", "layout:one")
+	tool(t, dir, "umoci", "insert", "--rootless", "--image", "layout:one", "hello", "/etc/hello")
+	_, tree, err := unpacked(t, onDir(t, filepath.Join(dir, "layout")))
+	if err != nil || content(t, tree, "etc/hello") != "inserted" {
+		t.Errorf("%v, hello %q", err, content(t, tree, "etc/hello"))
+	}
+}
+
 // What umoci and skopeo write is read, and is one image in every form.
 func TestUmociAndSkopeo(t *testing.T) {
 	sbxtest.Need(t, sbxtest.Program("skopeo"))

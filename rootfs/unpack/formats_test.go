@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
@@ -240,6 +241,43 @@ func TestDamagedArchives(t *testing.T) {
 			t.Errorf("%s: %d of %d bytes read", name, w.state.Stream, len(data))
 		}
 	}
+}
+
+// rawEntry is an entry without an extended header.
+func rawEntry(kind byte, name, link, body string) []byte {
+	entry := pseudoEntry(kind, body)
+	copy(entry, name+"\x00\x00\x00\x00\x00\x00")
+	copy(entry[157:], link)
+	return checksum(entry, 0)
+}
+
+// Some tools stop at the end of the last file (umoci insert). Where the caller knows
+// what the stream has to be, that is no sign of a cut; a cut in a file is one always.
+func TestNoPaddingAtTheEnd(t *testing.T) {
+	whole := append(rawEntry('0', "f", "", strings.Repeat("x", 2000)), rawEntry('0', "g", "", "yz")...)
+	const end = 512 + 2048 + 512 + 2
+	for cut, complete := range map[int]bool{end: true, end + 7: true, end - 1: false, 512 + 1999: false, end - 300: false} {
+		w := newWorld(t)
+		w.opt.Summed = true
+		if complete {
+			w.refuses(whole[:cut], nil)
+			w.has("f f "+strings.Repeat("x", 2000), "g f yz")
+		} else {
+			w.refuses(whole[:cut], io.ErrUnexpectedEOF)
+		}
+		w = newWorld(t)
+		w.refuses(whole[:cut], io.ErrUnexpectedEOF)
+	}
+}
+
+// pax(1) and cpio(1) may write the data of a hard link again. Old archives have the
+// size there, and no data.
+func TestHardLinkWithData(t *testing.T) {
+	again := append(rawEntry('0', "a", "", "hello"), rawEntry('1', "b", "a", "hello")...)
+	newWorld(t).refuses(again, "unpack b: the archive has the data of a hard link with it")
+	w := newWorld(t)
+	w.refuses(append(again[:len(again)-512], make([]byte, 1024)...), nil)
+	w.has("a f hello", "b f hello")
 }
 
 // Global headers say nothing about files here; they are passed over and noted.

@@ -125,10 +125,16 @@ func (u *unpacker) isEmpty() (bool, error) {
 
 // apply goes through the archive, and then through what follows its end.
 func (u *unpacker) apply(ctx context.Context) error {
+	var hdr *tar.Header
 	for {
-		hdr, err := u.archive.Next()
+		last := hdr
+		var err error
+		hdr, err = u.archive.Next()
 		if errors.Is(err, io.EOF) {
 			break
+		}
+		if errors.Is(err, tar.ErrHeader) && last != nil && last.Typeflag == tar.TypeLink && last.Size > 0 {
+			return wrapEntry(last.Name, refuse(unix.EINVAL, "the archive has the data of a hard link with it, as pax and cpio may write, which is not supported; write it with tar"))
 		}
 		if err != nil {
 			return explainRead(err)
@@ -144,7 +150,7 @@ func (u *unpacker) apply(ctx context.Context) error {
 	if _, err := io.CopyBuffer(io.Discard, onlyReader{u.in}, u.data()); err != nil {
 		return explainRead(err)
 	}
-	if !u.blocks.zero && u.in.read%blockSize != 0 {
+	if !u.opt.Summed && !u.blocks.zero && u.in.read%blockSize != 0 {
 		return explainRead(io.ErrUnexpectedEOF) // archive/tar takes a cut in the padding for the end
 	}
 	return nil

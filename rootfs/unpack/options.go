@@ -24,6 +24,10 @@ type Options struct {
 	// AnyName takes names that begin with ".wh." as names of files: the archive
 	// is no layer of an image.
 	AnyName bool `json:"any_name,omitempty"`
+	// Summed says that the caller compares the stream's digest with a known one. Then
+	// the archive may stop at the end of its last file, without the padding and the
+	// blocks that end an archive, as those of `umoci insert` do.
+	Summed bool `json:"summed,omitempty"`
 	// Limits; fields that are 0 have the value of DefaultLimits.
 	Limits Limits `json:"limits"`
 	// Compressed tells how many bytes have been read so far of what this layer
