@@ -39,6 +39,7 @@ func TestHostileKeptSandbox(t *testing.T) {
 	box.Dir = probeDir(t)
 	canary := canaryDir(t)
 	box.MustRun(t, "run", "true")
+	overlay := box.Run(t, "run", "--copy=overlay", "true")
 	for _, way := range [][]string{{"--copy", "overlay"}, {"--copy", "full"}, {"--userns", "single"}} {
 		trees := hostileTrees
 		switch {
@@ -49,6 +50,9 @@ func TestHostileKeptSandbox(t *testing.T) {
 		}
 		for _, tree := range trees {
 			t.Run(strings.Join(way, "=")+"/"+tree.name, func(t *testing.T) {
+				if way[1] == "overlay" && overlay.Exit != 0 { // users have them since Linux 5.11
+					t.Skip("cannot: no overlay here: " + overlay.Stderr)
+				}
 				attackKept(t, box, way, tree.script, canary)
 			})
 		}

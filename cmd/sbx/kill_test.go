@@ -182,11 +182,26 @@ func projectDir(t *testing.T) string {
 		if out, err := exec.Command("git", "init", "-q", dir).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
+	} else {
+		bareRepository(t, filepath.Join(dir, ".git"))
 	}
 	if err := os.WriteFile(filepath.Join(dir, "main.c"), []byte("int main;\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// bareRepository makes what git wants to see of a repository, on a host without git.
+func bareRepository(t *testing.T, dir string) {
+	t.Helper()
+	for _, sub := range []string{"objects", "refs", "hooks"} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, text := range map[string]string{"HEAD": "ref: refs/heads/main\n", "config": "[core]\n\trepositoryformatversion = 0\n"} {
+		writeFile(t, filepath.Join(dir, name), text)
+	}
 }
 
 // tree lists a directory with modes and sizes.
