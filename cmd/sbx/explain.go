@@ -12,13 +12,17 @@ import (
 	"github.com/sbx-run/sbx/cgroupv2"
 	"github.com/sbx-run/sbx/internal/launch"
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/quote"
 )
 
 // explainRun adds to an error of the start what the plan knows about it.
 func explainRun(err error, spec plan.Spec, p *plan.Plan) error {
 	var stage *launch.StageError
 	if errors.As(err, &stage) && !stage.NotFound && errors.Is(err, unix.ENOENT) && strings.Contains(stage.Text, "go to the working directory") {
-		return fmt.Errorf("%w; the sandbox has no such directory: --tmpfs %s makes an empty one", err, p.Process.Dir)
+		return fmt.Errorf("%w; the sandbox has no such directory: --tmpfs %s makes an empty one", err, quote.Quote(p.Process.Dir))
+	}
+	if stage != nil && stage.Stage.Op == plan.OpCopyIn && errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("%w; --ro shows a file in the place of one that is there", err)
 	}
 	if stage != nil && stage.NotRunnable && errors.Is(err, unix.EACCES) && onNoexec(p) {
 		return fmt.Errorf("%w: its file system is mounted noexec on this host; without the share sbx runs a copy of it", err)

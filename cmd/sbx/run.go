@@ -26,23 +26,23 @@ type runFlags struct {
 	Name     string   `help:"A name for the sandbox, beside its id." placeholder:"NAME" group:"Files"`
 	In       string   `help:"Run in a sandbox that was kept, instead of a new one." placeholder:"ID|NAME" group:"Files"`
 
-	Env        []string      `short:"e" help:"Set a variable, or pass on your own." placeholder:"NAME[=VALUE]" sep:"none" group:"Process"`
-	EnvFile    []string      `help:"Read variables from a file." placeholder:"FILE" sep:"none" group:"Process"`
-	Workdir    string        `short:"w" help:"Working directory inside (default /box)." placeholder:"DIR" group:"Process"`
-	Entrypoint *string       `help:"Run this instead of the image's Entrypoint and Cmd; empty for neither." placeholder:"PROGRAM" group:"Process"`
-	Tty        bool          `short:"t" help:"Give the program a terminal, even if yours is redirected." group:"Process"`
-	Interact   bool          `short:"i" name:"interactive" help:"Pass on standard input even if it is a terminal and the output is not." group:"Process"`
-	RawTty     bool          `help:"Let the program send any escape sequence to your terminal." group:"Process"`
-	Memory     string        `short:"m" help:"Memory limit; everything is killed above it (default: half of the RAM, where a cgroup can be had)." placeholder:"SIZE" group:"Limits"`
-	MemorySwap string        `help:"Limit of memory and swap together, -1 for no limit (default: no swap)." placeholder:"SIZE" group:"Limits"`
-	Cpus       string        `help:"CPU time, in CPUs." placeholder:"N" group:"Limits"`
-	CpuWeight  *int          `help:"Share of the CPUs when they are short, 1 to 10000." placeholder:"N" group:"Limits"`
-	CpusetCpus string        `help:"CPUs that may be used, as in 0-2,4." placeholder:"LIST" group:"Limits"`
-	PidsLimit  *int64        `help:"Limit of processes and threads (default 512)." placeholder:"N" group:"Limits"`
-	Disk       string        `help:"Limit of everything the program writes into the sandbox, kept in memory." placeholder:"SIZE" group:"Limits"`
-	IoWeight   *int          `help:"Share of a busy disk, 1 to 10000." placeholder:"N" group:"Limits"`
-	Timeout    time.Duration `help:"Kill everything after this time." placeholder:"TIME" group:"Limits"`
-	Ulimit     []string      `help:"Resource limit." placeholder:"NAME=SOFT[:HARD]" sep:"none" group:"Limits"`
+	Env        []string `short:"e" help:"Set a variable, or pass on your own." placeholder:"NAME[=VALUE]" sep:"none" group:"Process"`
+	EnvFile    []string `help:"Read variables from a file." placeholder:"FILE" sep:"none" group:"Process"`
+	Workdir    string   `short:"w" help:"Working directory inside (default /box)." placeholder:"DIR" group:"Process"`
+	Entrypoint *string  `help:"Run this instead of the image's Entrypoint and Cmd; empty for neither." placeholder:"PROGRAM" group:"Process"`
+	Tty        bool     `short:"t" help:"Give the program a terminal, even if yours is redirected." group:"Process"`
+	Interact   bool     `short:"i" name:"interactive" help:"Pass on standard input even if it is a terminal and the output is not." group:"Process"`
+	RawTty     bool     `help:"Let the program send any escape sequence to your terminal." group:"Process"`
+	Memory     string   `short:"m" help:"Memory limit; everything is killed above it (default: half of the RAM, where a cgroup can be had)." placeholder:"SIZE" group:"Limits"`
+	MemorySwap string   `help:"Limit of memory and swap together, -1 for no limit (default: no swap)." placeholder:"SIZE" group:"Limits"`
+	Cpus       string   `help:"CPU time, in CPUs." placeholder:"N" group:"Limits"`
+	CpuWeight  *int     `help:"Share of the CPUs when they are short, 1 to 10000." placeholder:"N" group:"Limits"`
+	CpusetCpus string   `help:"CPUs that may be used, as in 0-2,4." placeholder:"LIST" group:"Limits"`
+	PidsLimit  *int64   `help:"Limit of processes and threads (default 512)." placeholder:"N" group:"Limits"`
+	Disk       string   `help:"Limit of everything the program writes into the sandbox, kept in memory." placeholder:"SIZE" group:"Limits"`
+	IoWeight   *int     `help:"Share of a busy disk, 1 to 10000." placeholder:"N" group:"Limits"`
+	Timeout    *string  `help:"Kill everything after this time." placeholder:"TIME" group:"Limits"`
+	Ulimit     []string `help:"Resource limit." placeholder:"NAME=SOFT[:HARD]" sep:"none" group:"Limits"`
 
 	User     string `short:"u" help:"User inside; 0 is a fake root." placeholder:"NAME|UID[:GROUP|GID]" group:"Identity and isolation"`
 	Userns   string `help:"Who the program is outside: auto, nomap (a stranger), keep-id (you, on shared paths), single (you; needs no subordinate ids)." default:"auto" placeholder:"MODE" group:"Identity and isolation"`
@@ -76,7 +76,7 @@ func (f *runFlags) spec() (plan.Spec, error) {
 		Image: f.Image, Copy: f.Copy, ReadOnly: f.ReadOnly, Keep: f.Keep || f.In != "", Name: f.Name, In: f.In,
 		Env: f.Env, EnvFile: f.EnvFile, Workdir: f.Workdir,
 		User: f.User, Userns: userns.Mode(f.Userns), Hostname: f.Hostname, Network: f.Network, Seccomp: f.Seccomp,
-		Timeout: f.Timeout, Ulimits: f.Ulimit,
+		Ulimits:     f.Ulimit,
 		Interactive: f.Interact, TTY: f.Tty, RawTTY: f.RawTty,
 		AllowDegraded: f.AllowDegraded, Require: f.Require,
 	}
@@ -90,6 +90,12 @@ func (f *runFlags) spec() (plan.Spec, error) {
 		s.HasEntrypoint = true
 		var err error
 		if s.Entrypoint, err = plan.ParseEntrypoint(*f.Entrypoint); err != nil {
+			return s, err
+		}
+	}
+	if f.Timeout != nil {
+		var err error
+		if s.Timeout, err = plan.ParseTimeout(*f.Timeout); err != nil {
 			return s, err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/sbx-run/sbx/internal/quote"
 	"github.com/sbx-run/sbx/rootfs"
 )
 
@@ -23,18 +24,18 @@ func (p *process) enterDir() error {
 	dir := p.plan.Process.Dir
 	fd, err := walk(dir, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
-		return fmt.Errorf("go to the working directory %s: %w", dir, err)
+		return fmt.Errorf("go to the working directory %s: %w", quote.Quote(dir), err)
 	}
 	defer unix.Close(fd)
 	var fs unix.Statfs_t
 	if err := unix.Fstatfs(fd, &fs); err != nil {
-		return fmt.Errorf("look at the working directory %s: %w", dir, err)
+		return fmt.Errorf("look at the working directory %s: %w", quote.Quote(dir), err)
 	}
 	if fs.Type == unix.PROC_SUPER_MAGIC {
-		return fmt.Errorf("go to the working directory %s: it leads into /proc: %w", dir, unix.EACCES)
+		return fmt.Errorf("go to the working directory %s: it leads into /proc: %w", quote.Quote(dir), unix.EACCES)
 	}
 	if err := unix.Fchdir(fd); err != nil {
-		return fmt.Errorf("go to the working directory %s: %w", dir, err)
+		return fmt.Errorf("go to the working directory %s: %w", quote.Quote(dir), err)
 	}
 	return nil
 }

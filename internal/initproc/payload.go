@@ -10,6 +10,7 @@ import (
 
 	"github.com/sbx-run/sbx/internal/forkexec"
 	"github.com/sbx-run/sbx/internal/landlock"
+	"github.com/sbx-run/sbx/internal/quote"
 )
 
 // securebits keep uid 0 from meaning anything (NOROOT, NO_SETUID_FIXUP,
@@ -132,7 +133,7 @@ func (p *process) addLocks(pl *payload) error {
 	}
 	// pid 1 is there already, see enterDir. Again as the user, so that a
 	// directory he may not enter is refused.
-	pl.Add("go to the working directory "+p.plan.Process.Dir, unix.SYS_CHDIR, dir)
+	pl.Add("go to the working directory "+quote.Quote(p.plan.Process.Dir), unix.SYS_CHDIR, dir)
 	pl.Add("set no_new_privs", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 	if p.plan.Process.LandlockABI > 0 {
 		rules := make([]landlock.Rule, len(p.plan.Process.Landlock))

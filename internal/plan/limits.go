@@ -1,7 +1,11 @@
 package plan
 
 import (
+	"errors"
+	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	units "github.com/docker/go-units"
 )
@@ -130,6 +134,9 @@ func rlimits(flags []string, pids int64, own ownHard) ([]Rlimit, error) {
 // parseUlimit reads docker's NAME=SOFT[:HARD]; -1 is unlimited.
 func parseUlimit(s string) (Rlimit, error) {
 	u, err := units.ParseUlimit(s)
+	if number := (*strconv.NumError)(nil); errors.As(err, &number) {
+		err = fmt.Errorf("%q is not a whole number", number.Num)
+	}
 	if err != nil {
 		return Rlimit{}, misuse("--ulimit %q: %v; write NAME=SOFT[:HARD], as in nofile=1024:4096", s, err)
 	}
@@ -159,6 +166,15 @@ func ParseSize(flag, s string) (int64, error) {
 		return 0, misuse("%s %q: not a size; write a number with an optional unit, as in 512m or 4g", flag, s)
 	}
 	return n, nil
+}
+
+// ParseTimeout reads a time as time.ParseDuration does.
+func ParseTimeout(s string) (time.Duration, error) {
+	d, err := time.ParseDuration(s)
+	if err != nil || d < time.Millisecond {
+		return 0, misuse("--timeout %q: write a number with a unit, from 1ms to 2562047h, as in 30s or 5m; without the flag there is no limit", s)
+	}
+	return d, nil
 }
 
 // ParseTmpfs reads DST[:size=SIZE].

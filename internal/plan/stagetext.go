@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/sbx-run/sbx/cgroupv2"
+	"github.com/sbx-run/sbx/internal/quote"
 )
 
 // text says what a step does.
@@ -26,7 +27,7 @@ func (p *Plan) text(s Step) string {
 	case OpMaps:
 		return p.mapsText()
 	case OpPayload:
-		return fmt.Sprintf("run %s as uid %d in %s", p.Program.Inside, p.User.UID, p.Process.Dir)
+		return fmt.Sprintf("run %s as uid %d in %s", p.Program.Inside, p.User.UID, quote.Quote(p.Process.Dir))
 	default:
 		return p.initText(s)
 	}
