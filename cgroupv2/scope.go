@@ -8,18 +8,18 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 )
 
 const (
-	busName       = "org.freedesktop.DBus"
-	managerName   = "org.freedesktop.systemd1"
-	managerPath   = "/org/freedesktop/systemd1"
-	managerIface  = "org.freedesktop.systemd1.Manager"
-	jobRemoved    = "JobRemoved"
-	scopePrefix   = "sbx-"
-	scopeSuffix   = ".scope"
-	propertyIface = "org.freedesktop.DBus.Properties"
+	managerName  = "org.freedesktop.systemd1"
+	managerPath  = "/org/freedesktop/systemd1"
+	managerIface = "org.freedesktop.systemd1.Manager"
+	jobRemoved   = "JobRemoved"
+	scopePrefix  = "sbx-"
+	scopeSuffix  = ".scope"
+	getProperty  = "org.freedesktop.DBus.Properties.Get"
 )
 
 // managers returns where the caller's service manager may be reached, in the order to
@@ -41,14 +41,15 @@ func (k kernel) managers() []address {
 	return append(list, address{path: filepath.Join(runtime, "systemd/private"), direct: true})
 }
 
-// onManager does something with the first manager that can be reached.
-func (k kernel) onManager(ctx context.Context, do func(*conn) error) error {
+// onManager does something with the first manager that can be reached, which may be a
+// direct one.
+func (k kernel) onManager(ctx context.Context, do func(c *dbus.Conn, direct bool) error) error {
 	var reasons []error
 	for _, a := range k.managers() {
 		c, err := dial(ctx, a, k.uid)
 		if err == nil {
-			err = do(c)
-			c.close()
+			err = inTime(ctx, do(c, a.direct))
+			c.Close()
 		}
 		if err == nil {
 			return nil
@@ -74,29 +75,6 @@ func (e *unreachable) Error() string {
 
 func (e *unreachable) Unwrap() []error { return e.reasons }
 
-func managerCall(path, iface, member, signature string, fill func(*encoder)) message {
-	e := &encoder{}
-	fill(e)
-	return message{
-		destination: managerName, path: path, iface: iface, member: member,
-		signature: signature, body: e.buf,
-	}
-}
-
-// hello returns the calls that have to come first on a bus: the one that gives the
-// connection its name, and the subscription to ends of jobs.
-func (c *conn) hello() []message {
-	if c.direct {
-		return nil
-	}
-	rule := &encoder{}
-	rule.string("type='signal',sender='" + managerName + "',interface='" + managerIface + "',member='" + jobRemoved + "'")
-	return []message{
-		{destination: busName, path: "/org/freedesktop/DBus", iface: busName, member: "Hello"},
-		{destination: busName, path: "/org/freedesktop/DBus", iface: busName, member: "AddMatch", signature: "s", body: rule.buf},
-	}
-}
-
 // delegates asks a manager whether a unit has Delegate=yes. The kernel cannot tell: a
 // user's manager marks its delegated units by no attribute, and owns the others too.
 func (k kernel) delegates(ctx context.Context, unit string) (bool, error) {
@@ -104,28 +82,17 @@ func (k kernel) delegates(ctx context.Context, unit string) (bool, error) {
 	if strings.HasSuffix(unit, scopeSuffix) {
 		iface = managerName + ".Scope"
 	}
-	yes := false
-	err := k.onManager(ctx, func(c *conn) error {
-		get := managerCall(managerPath+"/unit/"+busEscape(unit), propertyIface, "Get", "ss", func(e *encoder) {
-			e.string(iface)
-			e.string("Delegate")
-		})
-		answer, err := c.call(ctx, func(message) {}, append(c.hello(), get)...)
-		if err != nil {
-			return err
-		}
-		d, err := answer.values("v")
-		if err != nil {
-			return err
-		}
-		if signature := d.signature(); signature != "b" {
-			return fmt.Errorf("%w: Delegate is of type %q", errMessage, signature)
-		}
-		yes = d.uint32() != 0
-		return d.err
+	var value dbus.Variant
+	err := k.onManager(ctx, func(c *dbus.Conn, _ bool) error {
+		object := c.Object(managerName, managerPath+"/unit/"+dbus.ObjectPath(busEscape(unit)))
+		return object.CallWithContext(ctx, getProperty, dbus.FlagNoAutoStart, iface, "Delegate").Store(&value)
 	})
 	if err != nil {
 		return false, fmt.Errorf("ask the service manager about %s: %w", unit, err)
+	}
+	yes, ok := value.Value().(bool)
+	if !ok {
+		return false, fmt.Errorf("ask the service manager about %s: Delegate is of type %q", unit, value.Signature())
 	}
 	return yes, nil
 }
@@ -156,21 +123,25 @@ func (k kernel) scopeName() string {
 // newScope has the manager make a transient scope that is delegated to the caller, and
 // move the calling process there. It returns when that is done.
 func (k kernel) newScope(ctx context.Context, name string) error {
-	err := k.onManager(ctx, func(c *conn) error {
-		var ended []message
-		answer, err := c.call(ctx, func(m message) { ended = append(ended, m) }, append(c.hello(), startScope(name))...)
+	err := k.onManager(ctx, func(c *dbus.Conn, direct bool) error {
+		// The job may have ended before its name is known here.
+		signals := make(chan *dbus.Signal, 16)
+		c.Signal(signals)
+		if !direct {
+			err := c.AddMatchSignalContext(ctx, dbus.WithMatchSender(managerName),
+				dbus.WithMatchInterface(managerIface), dbus.WithMatchMember(jobRemoved))
+			if err != nil {
+				return err
+			}
+		}
+		var job dbus.ObjectPath
+		err := c.Object(managerName, managerPath).CallWithContext(ctx, managerIface+".StartTransientUnit", dbus.FlagNoAutoStart,
+			// "fail" rather than replace a job of another unit of that name.
+			name, "fail", scopeProperties(), []auxiliaryUnit{}).Store(&job)
 		if err != nil {
 			return err
 		}
-		d, err := answer.values("o")
-		if err != nil {
-			return err
-		}
-		job := d.string()
-		if d.err != nil {
-			return d.err
-		}
-		return c.waitJob(ctx, job, ended)
+		return waitJob(ctx, job, signals)
 	})
 	if err != nil {
 		return fmt.Errorf("start the transient scope %s: %w", name, err)
@@ -178,55 +149,53 @@ func (k kernel) newScope(ctx context.Context, name string) error {
 	return nil
 }
 
-// startScope builds the call StartTransientUnit. Properties have fixed names and typed
-// values: text that somebody chose never becomes one (CVE-2024-3154).
-func startScope(name string) message {
-	return managerCall(managerPath, managerIface, "StartTransientUnit", "ssa(sv)a(sa(sv))", func(e *encoder) {
-		e.string(name)
-		e.string("fail") // rather than replace a job of another unit of that name
-		e.array(8, func() {
-			property := func(key, signature string, value func()) {
-				e.align(8)
-				e.string(key)
-				e.signature(signature)
-				value()
-			}
-			property("Description", "s", func() { e.string("sandbox") })
-			property("Delegate", "b", func() { e.bool(true) })
-			// A scope whose processes were killed counts as failed and would stay listed.
-			property("CollectMode", "s", func() { e.string("inactive-or-failed") })
-			// 0 is the sender, as the kernel names it to the peer: it is right in a
-			// pid namespace, where the own number is somebody else's outside.
-			property("PIDs", "au", func() { e.array(4, func() { e.uint32(0) }) })
-		})
-		e.array(8, func() {})
-	})
+// property and auxiliaryUnit are arguments of StartTransientUnit, see
+// org.freedesktop.systemd1(5).
+type (
+	property struct {
+		Name  string
+		Value dbus.Variant
+	}
+	auxiliaryUnit struct {
+		Name       string
+		Properties []property
+	}
+)
+
+// scopeProperties have fixed names and typed values: text that somebody chose never
+// becomes one (CVE-2024-3154).
+func scopeProperties() []property {
+	return []property{
+		{"Description", dbus.MakeVariant("sandbox")},
+		{"Delegate", dbus.MakeVariant(true)},
+		// A scope whose processes were killed counts as failed and would stay listed.
+		{"CollectMode", dbus.MakeVariant("inactive-or-failed")},
+		// 0 is the sender, as the kernel names it to the peer: it is right in a
+		// pid namespace, where the own number is somebody else's outside.
+		{"PIDs", dbus.MakeVariant([]uint32{0})},
+	}
 }
 
-// waitJob waits for the manager to report the end of a job. Signals that came before
-// the answer are looked at first.
-func (c *conn) waitJob(ctx context.Context, job string, ended []message) error {
+// waitJob waits for the manager to report the end of a job.
+func waitJob(ctx context.Context, job dbus.ObjectPath, signals <-chan *dbus.Signal) error {
 	for {
-		if len(ended) == 0 {
-			m, err := c.next(ctx)
-			if err != nil {
-				return err
-			}
-			ended = append(ended, m)
+		var s *dbus.Signal
+		select {
+		case s = <-signals:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		m := ended[0]
-		ended = ended[1:]
-		if m.kind != typeSignal || m.member != jobRemoved || m.iface != managerIface {
+		if s == nil {
+			return dbus.ErrClosed
+		}
+		if s.Name != managerIface+"."+jobRemoved {
 			continue
 		}
-		d, err := m.values("uoss")
-		if err != nil {
+		var id uint32
+		var path dbus.ObjectPath
+		var unit, result string
+		if err := dbus.Store(s.Body, &id, &path, &unit, &result); err != nil {
 			return err
-		}
-		d.uint32()
-		path, _, result := d.string(), d.string(), d.string()
-		if d.err != nil {
-			return d.err
 		}
 		if path != job {
 			continue

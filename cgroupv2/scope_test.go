@@ -18,8 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// manager is a service manager on a socket. What it reads and writes is in the hands of
-// another D-Bus library, so that both sides cannot share a mistake.
+// manager is a service manager on a socket. A real one is asked in the guests.
 type manager struct {
 	f *fake
 	// direct managers know neither names nor subscriptions.
@@ -84,18 +83,18 @@ func (m *manager) listen(t *testing.T, socket string) {
 func (m *manager) serve(c net.Conn) error {
 	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
 	in := bufio.NewReader(c)
-	greeting, err := in.ReadString('\n')
-	if err != nil {
-		return err
-	}
-	if want := "\x00AUTH EXTERNAL "; !strings.HasPrefix(greeting, want) {
-		return errors.New("greeted with " + strconv.Quote(greeting))
-	}
-	if line, err := in.ReadString('\n'); line != "BEGIN\r\n" {
-		return errors.Join(errors.New("after the greeting: "+strconv.Quote(line)), err)
-	}
-	if _, err := io.WriteString(c, "OK 0123456789abcdef\r\n"); err != nil {
-		return err
+	for _, line := range [][2]string{
+		{"\x00AUTH\r\n", "REJECTED KERBEROS_V4 EXTERNAL\r\n"},
+		{"AUTH EXTERNAL\r\n", "DATA\r\n"},
+		{"DATA\r\n", "OK 0123456789abcdef\r\n"}, // whom the kernel names
+		{"BEGIN\r\n", ""},
+	} {
+		if said, err := in.ReadString('\n'); said != line[0] {
+			return errors.Join(errors.New("greeted with "+strconv.Quote(said)), err)
+		}
+		if _, err := io.WriteString(c, line[1]); err != nil {
+			return err
+		}
 	}
 	for {
 		call, err := dbus.DecodeMessage(in)
@@ -112,7 +111,7 @@ func (m *manager) answer(c io.Writer, call *dbus.Message) error {
 	if err := call.IsValid(); err != nil {
 		return err
 	}
-	if call.Flags&dbus.FlagNoAutoStart == 0 {
+	if call.Flags&dbus.FlagNoAutoStart == 0 && call.Headers[dbus.FieldDestination].Value() == managerName {
 		return errors.New("the call may start a service")
 	}
 	member := call.Headers[dbus.FieldMember].Value().(string)
@@ -318,5 +317,66 @@ func TestSilentManager(t *testing.T) {
 	defer cancel()
 	if _, err := find(ctx, f.kernel(), nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
+	}
+}
+
+// A peer that does not speak the protocol, or stops in the middle, is a reason, and
+// leaves no descriptor behind.
+func TestBrokenManager(t *testing.T) {
+	const greeting = "REJECTED EXTERNAL\r\nOK 0123456789abcdef\r\n"
+	for name, said := range map[string]string{
+		"closes at once":           "",
+		"speaks another protocol":  "HTTP/1.1 400 Bad Request\r\n\r\n",
+		"refuses the caller":       "REJECTED EXTERNAL\r\nREJECTED EXTERNAL\r\n",
+		"offers no identity":       "REJECTED DBUS_COOKIE_SHA1\r\n",
+		"says an empty line":       "\r\n",
+		"closes after it greeted":  greeting,
+		"sends rubbish":            greeting + strings.Repeat("rubbish", 1000),
+		"begins a message":         greeting + "l\x02\x01\x01",
+		"promises a large message": greeting + "l\x02\x01\x01\xff\xff\xff\x07\x01\x00\x00\x00\x08\x00\x00\x00",
+		"promises an endless one":  greeting + "l\x02\x01\x01\xff\xff\xff\xff\x01\x00\x00\x00\xff\xff\xff\xff",
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newUserHost(t)
+			path := filepath.Join(f.runtime(), "systemd/private")
+			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			listener, err := net.Listen("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer listener.Close()
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for {
+					c, err := listener.Accept()
+					if err != nil {
+						return
+					}
+					_, _ = io.WriteString(c, said)
+					_ = c.(*net.UnixConn).CloseWrite()
+					_, _ = io.Copy(io.Discard, c) // until the other side gives up
+					_ = c.Close()
+				}
+			}()
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			_, err = find(ctx, f.kernel(), nil)
+			if got := reasons(t, err); !strings.Contains(got[Scope].Err.Error(), "connect to "+path) &&
+				!strings.Contains(got[Scope].Err.Error(), "start the transient scope") {
+				t.Errorf("%v", got[Scope].Err)
+			}
+			if errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("it was waited for: %v", err)
+			}
+			_ = listener.Close()
+			select {
+			case <-done:
+			case <-ctx.Done():
+				t.Error("a connection was left open")
+			}
+		})
 	}
 }

@@ -136,6 +136,7 @@ var helperModules = map[string]string{
 	"github.com/docker/cli":                       "of go-containerregistry: docker's file of credentials",
 	"github.com/docker/docker-credential-helpers": "of docker/cli",
 	"github.com/docker/go-units":                  "sizes, in package plan",
+	"github.com/godbus/dbus/v5":                   "the service manager, in package cgroupv2",
 	"github.com/google/go-containerregistry":      "the registry client",
 	"github.com/klauspost/compress":               "gzip and zstd of layers",
 	"github.com/moby/sys/mountinfo":               "reading mount tables",
@@ -172,7 +173,7 @@ func TestHelperModules(t *testing.T) {
 var directDependencies = map[string]string{
 	"github.com/alecthomas/kong":             "the command line",
 	"github.com/docker/go-units":             "sizes and ulimits as docker writes them",
-	"github.com/godbus/dbus/v5":              "the other end of the exchange with the service manager, in tests only",
+	"github.com/godbus/dbus/v5":              "the exchange with the service manager",
 	"github.com/google/go-containerregistry": "the registry client of sbx-image, which sbx does not link",
 	"github.com/klauspost/compress":          "zstd, in sbx-image only",
 	"github.com/moby/sys/mountinfo":          "reading mount tables",

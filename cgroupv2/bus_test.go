@@ -42,31 +42,6 @@ func TestBusEscape(t *testing.T) {
 	}
 }
 
-func FuzzDecode(f *testing.F) {
-	f.Add(startScope("sbx-1.scope").encode())
-	f.Add(message{kind: typeSignal, path: "/a", iface: "a.b", member: "C", signature: "s", sender: ":1.2", replySerial: 7}.encode())
-	f.Add([]byte("B\x02\x00\x01\x00\x00\x00\x00\x00\x00\x00\x01\x00\x00\x00\x08\x05\x01u\x00\x00\x00\x00\x01"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		m, n, err := decode(data)
-		if n < 0 || n > len(data) {
-			t.Fatalf("took %d of %d bytes", n, len(data))
-		}
-		if err != nil || n == 0 {
-			return
-		}
-		_ = m.refusal()
-		if d, err := m.values("uoss"); err == nil {
-			d.uint32()
-			_, _, _ = d.string(), d.string(), d.string()
-		}
-		// What is understood is written in the same words.
-		again, _, err := decode(m.encode())
-		if err != nil || again.member != m.member || again.replySerial != m.replySerial || string(again.body) != string(m.body) {
-			t.Errorf("%+v became %+v, %v", m, again, err)
-		}
-	})
-}
-
 func FuzzParseAddress(f *testing.F) {
 	f.Add("unix:path=/tmp/a%20b,guid=12;unix:abstract=x")
 	f.Fuzz(func(t *testing.T, text string) {
