@@ -188,10 +188,32 @@ func (b *Builder) dir(m Mount) error {
 	if err := b.isOurs(parent); err != nil {
 		return err
 	}
-	if err := unix.Mkdirat(parent.fd, name, m.Mode); err != nil {
+	err = unix.Mkdirat(parent.fd, name, m.Mode)
+	if errors.Is(err, unix.EEXIST) {
+		return b.dirBehind(m)
+	}
+	if err != nil {
 		return fmt.Errorf("make the directory: %w", err)
 	}
 	return b.own(parent.fd, name, m.UID, m.GID)
+}
+
+// dirBehind makes a directory where a link stands that leads to nothing.
+func (b *Builder) dirBehind(m Mount) error {
+	made, err := b.find(m.Target, wantDir)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(made.fd)
+	fd, err := unix.Openat(made.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open the directory: %w", err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Fchmod(fd, m.Mode); err != nil {
+		return fmt.Errorf("set the mode of the directory: %w", err)
+	}
+	return b.own(fd, ".", m.UID, m.GID)
 }
 
 // AttachFile binds the file behind fd, typically the slave of a

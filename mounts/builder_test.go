@@ -197,7 +197,7 @@ func TestOwners(t *testing.T) {
 		t.Skip("cannot: only root maps several ids without a helper")
 	}
 	dir := t.TempDir()
-	tree(t, dir, "dir root", "file src x")
+	tree(t, dir, "dir root", "file src x", "link root/dangling far/away")
 	ids := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1}, {ContainerID: 1, HostID: 700000, Size: 2000}}
 	insideAs(t, "owners", dir, ids, ids)
 	for path, want := range map[string]uint32{"made": 700000, "made/link": 700000, "made/file": 700000, "dir": 700041} {
@@ -218,6 +218,7 @@ func ownersBody(dir string) error {
 		bind(dir+"/src", "/made/file", true),
 		{Kind: Symlink, Source: "x", Target: "/made/link"},
 		{Kind: Dir, Target: "/dir", Mode: 0o700, UID: 42, GID: 43},
+		{Kind: Dir, Target: "/dangling", Mode: 0o1777, UID: 82, GID: 83},
 		{Kind: Shared, Target: "/shared", Mode: 0o1777, UID: 52, GID: 53},
 		{Kind: Tmpfs, Target: "/tmpfs", Mode: 0o711, UID: 62, GID: 63},
 		{Kind: File, Target: "/file", Mode: 0o604, UID: 72, GID: 73},
@@ -229,7 +230,7 @@ func ownersBody(dir string) error {
 		return err
 	}
 	c := &checks{}
-	for path, want := range map[string]uint32{"/dir": 42<<12 | 0o700, "/shared": 52<<12 | 0o1777, "/tmpfs": 62<<12 | 0o711, "/file": 72<<12 | 0o604, "/made": 1<<12 | 0o755} {
+	for path, want := range map[string]uint32{"/dir": 42<<12 | 0o700, "/far/away": 82<<12 | 0o1777, "/shared": 52<<12 | 0o1777, "/tmpfs": 62<<12 | 0o711, "/file": 72<<12 | 0o604, "/made": 1<<12 | 0o755} {
 		var st unix.Stat_t
 		if err := unix.Lstat(path, &st); err != nil || st.Uid<<12|st.Mode&0o7777 != want || st.Gid != st.Uid+1 {
 			c.ok(path, fmt.Errorf("%d:%d %o, %v", st.Uid, st.Gid, st.Mode, err))

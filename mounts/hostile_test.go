@@ -156,6 +156,8 @@ func conflictsBody(dir string) error {
 	c.fails("a directory would be made in the user's directory", b.Attach(list[2]), unix.ENOENT)
 	c.fails("a link would be made in the user's directory", b.Attach(Mount{Kind: Symlink, Target: "/rw/l", Source: "x"}), unix.EPERM)
 	c.fails("a dir would be made in the user's directory", b.Attach(Mount{Kind: Dir, Target: "/rw/d", Mode: 0o755}), unix.EPERM)
+	c.ok("a link into the user's directory", b.Attach(Mount{Kind: Symlink, Target: "/into", Source: "/rw/d"}))
+	c.fails("a dir would be made there through it", b.Attach(Mount{Kind: Dir, Target: "/into", Mode: 0o755}), unix.ENOENT)
 	c.ok("a target that exists there", b.Attach(list[3]))
 	c.fails("a target that is taken", b.Attach(Mount{Kind: Shared, Target: "/rw", Mode: 0o755}), unix.EEXIST)
 	c.ok("Finish", b.Finish())

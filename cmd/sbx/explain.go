@@ -30,6 +30,9 @@ func explainRun(err error, spec plan.Spec, p *plan.Plan) error {
 	if flag := roomFlag(p); stage != nil && errors.Is(err, unix.ENOSPC) && flag != "" {
 		return fmt.Errorf("%w: there is room for %s of files; raise it with %s", err, cgroupv2.Size(uint64(p.Private.Size)), flag)
 	}
+	if stage != nil && stage.NotRunnable && errors.Is(err, unix.EACCES) && closedRoot(p) {
+		return fmt.Errorf("%w: the root directory of the image %s is closed to uid %d; --user 0 can enter it", err, p.Image.Name, p.User.UID)
+	}
 	if stage == nil || !stage.NotFound {
 		return err
 	}
@@ -37,6 +40,13 @@ func explainRun(err error, spec plan.Spec, p *plan.Plan) error {
 		return fmt.Errorf("%w (its interpreter %s is not in the image %s)", err, p.Program.Interp, p.Image.Name)
 	}
 	return explainMissing(err, spec, plan.Facts{Program: p.Program, Image: p.Image})
+}
+
+// closedRoot tells whether the image's root directory lets nobody in but its owner, as
+// that of a directory that mktemp(1) made.
+func closedRoot(p *plan.Plan) bool {
+	var st unix.Stat_t
+	return p.User.UID != 0 && unix.Stat(p.Image.Tree, &st) == nil && st.Mode&0o011 == 0
 }
 
 // explainMissing adds to the error for a program that was looked for along PATH

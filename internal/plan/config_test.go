@@ -209,6 +209,13 @@ func TestImportedTable(t *testing.T) {
 	if m == nil || !strings.HasPrefix(string(m.Content), string(f.Passwd)) || !strings.HasSuffix(string(m.Content), "\nsbx:x:1234:0:sbx:/home/sbx:/bin/sh\n") {
 		t.Errorf("passwd: %+v", m)
 	}
+	f.Filled, f.Closed = nil, []string{"/box", "/tmp"}
+	p = build(t, Spec{}, f)
+	for target, kind := range map[string]mounts.Kind{"/box": mounts.Dir, "/tmp": mounts.Dir, "/run": mounts.Shared} {
+		if m := has(target); m == nil || m.Kind != kind {
+			t.Errorf("%s, of which the first two may be there: %+v", target, m)
+		}
+	}
 	f.Passwd = nil
 	p = build(t, Spec{}, f)
 	if m := has("/etc/passwd"); m == nil || !strings.HasPrefix(string(m.Content), "root:") {

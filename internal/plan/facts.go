@@ -36,7 +36,10 @@ type Facts struct {
 	// home that stay as an imported image has them: not empty, or the same
 	// directory as another one of them.
 	Filled []string `json:"filled,omitempty"`
-	// NoWorkdir tells that an imported image lacks the working directory.
+	// Closed are those of them of which the caller cannot know, since a directory above
+	// them is closed to him: of an image made from a directory of mode 0700 all.
+	Closed []string `json:"closed,omitempty"`
+	// NoWorkdir tells that an imported image lacks the working directory, or may lack it.
 	NoWorkdir bool `json:"noWorkdir,omitempty"`
 
 	// Passwd and Group are the image's own, at most 1 MiB each.

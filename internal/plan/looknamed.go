@@ -110,7 +110,7 @@ func (l *look) shell() string {
 }
 
 // filled finds out which of the directories that sbx would put an empty one over
-// have something in them, or are one with another of them, and whether the image's working directory is there.
+// have something in them, or are one with another of them, or cannot be seen, and whether the image's working directory is there.
 // docker shows what an image has in /run or in a home, and programs need it.
 func (l *look) filled() error {
 	f := &l.facts
@@ -126,7 +126,7 @@ func (l *look) filled() error {
 	for _, dir := range dirs {
 		st, err := l.tree.Stat(dir)
 		if errors.Is(err, unix.EACCES) {
-			f.Filled = append(f.Filled, dir)
+			f.Closed = append(f.Closed, dir)
 			continue
 		}
 		if err != nil {
@@ -142,7 +142,7 @@ func (l *look) filled() error {
 	slices.Sort(f.Filled)
 	f.Filled = slices.Compact(f.Filled)
 	_, err := l.tree.Stat(workdir(l.spec, *f))
-	f.NoWorkdir = errors.Is(err, unix.ENOENT)
+	f.NoWorkdir = errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EACCES)
 	return nil
 }
 

@@ -60,7 +60,8 @@ func (p *Plan) SetupIDs() userns.Identity {
 // that a user would look for afterwards belong to the copy instead.
 //
 // Where an imported image has something in such a directory, that is what the
-// program sees: its files are not hidden by an empty directory.
+// program sees: its files are not hidden by an empty directory. What the caller
+// cannot see is made only if it is not there.
 func privateDirs(s Spec, f Facts, p *Plan) []mounts.Mount {
 	user := p.SetupIDs()
 	root := p.Identity.Layout.Root()
@@ -78,6 +79,11 @@ func privateDirs(s Spec, f Facts, p *Plan) []mounts.Mount {
 		dirs = append(dirs, mounts.Mount{Kind: kept, Target: home, Mode: 0o700, UID: user.UID, GID: user.GID, Directory: true})
 	}
 	dirs = slices.DeleteFunc(dirs, func(m mounts.Mount) bool { return slices.Contains(f.Filled, m.Target) })
+	for i := range dirs {
+		if slices.Contains(f.Closed, dirs[i].Target) {
+			dirs[i].Kind = mounts.Dir
+		}
+	}
 	return dirs
 }
 
