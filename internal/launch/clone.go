@@ -114,7 +114,13 @@ func setupCapabilities() []uintptr {
 }
 
 // release lets it go on, with the descriptors it needs.
-func (c *child) release(files ...*os.File) error { return sendGo(c.conn, files...) }
+func (c *child) release(files ...*os.File) error {
+	err := sendGo(c.conn, files...)
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return ErrInitDied
+	}
+	return err
+}
 
 // sendGo lets a process that waits for its id maps go on.
 func sendGo(conn reaper.Conn, files ...*os.File) error {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/sbx-run/sbx/internal/plan"
+	"github.com/sbx-run/sbx/internal/reaper"
 	"github.com/sbx-run/sbx/internal/sbxtest"
 	"github.com/sbx-run/sbx/userns"
 )
@@ -177,5 +178,19 @@ func TestAdmit(t *testing.T) {
 				t.Errorf("told: %q", r.result.Degraded)
 			}
 		})
+	}
+}
+
+// A pid 1 that somebody kills before it is told to go on is called killed.
+func TestKilledBeforeItGoesOn(t *testing.T) {
+	ends, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(ends[0])
+	unix.Close(ends[1])
+	c := &child{conn: reaper.NewConn(ends[0])}
+	if err := c.release(); !errors.Is(err, ErrInitDied) {
+		t.Errorf("%v", err)
 	}
 }
