@@ -24,6 +24,9 @@ func explainRun(err error, spec plan.Spec, p *plan.Plan) error {
 	if stage != nil && stage.Stage.Op == plan.OpCopyIn && errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("%w; --ro shows a file in the place of one that is there", err)
 	}
+	if stage != nil && errors.Is(err, unix.E2BIG) {
+		return fmt.Errorf("%w; an argument or variable can have 128 KiB, and all of them a quarter of `ulimit -s`", err)
+	}
 	if stage != nil && stage.NotRunnable && errors.Is(err, unix.EACCES) && onNoexec(p) {
 		return fmt.Errorf("%w: its file system is mounted noexec on this host; without the share sbx runs a copy of it", err)
 	}

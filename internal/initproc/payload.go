@@ -192,7 +192,7 @@ func (p *process) addExec(pl *payload, file string) error {
 	// Everything else is done while pid 1 becomes another program: nothing of the
 	// payload's own runs before it has.
 	p.addGate(pl, "wait for pid 1")
-	pl.Add("run "+file, unix.SYS_EXECVE, path, argv, envv)
+	pl.Add("run "+quote.Quote(p.plan.Process.Args[0]), unix.SYS_EXECVE, path, argv, envv)
 	return nil
 }
 

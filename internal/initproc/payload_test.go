@@ -99,7 +99,7 @@ func TestOrderOfTheLastSteps(t *testing.T) {
 	if !strings.HasPrefix(list[1], "wait for the id maps") {
 		t.Errorf("the gate is not first: %q", list[:2])
 	}
-	if list[n-1] != "run /box/tool" || list[n-2] != "wait for pid 1" || list[n-3] != "install the system call filter" {
+	if list[n-1] != "run tool" || list[n-2] != "wait for pid 1" || list[n-3] != "install the system call filter" {
 		t.Errorf("the last three are %q", list[n-3:])
 	}
 }
