@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -217,46 +216,6 @@ func parseSeconds(text, value string) (int64, error) {
 		return 0, &plan.Misuse{Reason: fmt.Sprintf("--limit %q: write a time, as in --limit time=30m, or a number of seconds", text)}
 	}
 	return int64(d / time.Second), nil
-}
-
-// openSource opens what is to be imported and says what it is called.
-func openSource(path string) (*os.File, string, error) {
-	if path == "-" {
-		if console.IsTerminal(0) {
-			return nil, "", &plan.Misuse{Reason: "import -: standard input is a terminal; write an archive to it, as in podman save IMAGE | sbx image import - NAME"}
-		}
-		return os.Stdin, "standard input", nil
-	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOCTTY, 0)
-	if err != nil {
-		return nil, "", fmt.Errorf("import %s: %w%s", path, unwrapped(err), transportHint(path, err))
-	}
-	info, err := f.Stat()
-	if err != nil {
-		f.Close()
-		return nil, "", fmt.Errorf("import %s: %w", path, unwrapped(err))
-	}
-	if mode := info.Mode(); mode&(os.ModeDevice|os.ModeSocket) != 0 {
-		f.Close()
-		return nil, "", fmt.Errorf("import %s: it is a device, not an archive or a directory", path)
-	}
-	return f, path, nil
-}
-
-// transportHint is for those who know skopeo: its words before a path.
-func transportHint(path string, err error) string {
-	kind, rest, found := strings.Cut(path, ":")
-	if !errors.Is(err, unix.ENOENT) || !found {
-		return ""
-	}
-	switch kind {
-	case "oci", "oci-archive", "docker-archive", "dir":
-		rest, _, _ = strings.Cut(rest, ":")
-		return fmt.Sprintf("; write the path alone, as in sbx image import %s: what it is is found by reading it", rest)
-	case "docker":
-		return "; this is a name in a registry: sbx image pull fetches it"
-	}
-	return ""
 }
 
 // archiveEndings are what a name of an image does not end in.

@@ -290,3 +290,11 @@ func TestGlobalHeaders(t *testing.T) {
 		t.Errorf("notes %v", w.state.Notes)
 	}
 }
+
+func TestNoteOfTheRoot(t *testing.T) {
+	var notes Notes
+	notes.Add(NoteSingle, "")
+	if got := notes[0].String(); got != NoteSingle+": 1, the first is ." {
+		t.Errorf("%s", got)
+	}
+}

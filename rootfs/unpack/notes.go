@@ -48,13 +48,16 @@ func cut(name string) string {
 	return name
 }
 
-// Add counts one more of a kind.
+// Add counts one more of a kind. The name of the root directory is "".
 func (s *Notes) Add(kind, name string) {
 	for i := range *s {
 		if (*s)[i].Kind == kind {
 			(*s)[i].Count++
 			return
 		}
+	}
+	if name == "" {
+		name = "."
 	}
 	*s = append(*s, Note{Kind: kind, Count: 1, First: cut(name)})
 }
