@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -192,7 +193,11 @@ func (p *process) addExec(pl *payload, file string) error {
 	// Everything else is done while pid 1 becomes another program: nothing of the
 	// payload's own runs before it has.
 	p.addGate(pl, "wait for pid 1")
-	pl.Add("run "+quote.Quote(p.plan.Process.Args[0]), unix.SYS_EXECVE, path, argv, envv)
+	name := p.plan.Process.Args[0] // as typed, unless it is an image's
+	if p.plan.Program.Host == "" && strings.Contains(name, "/") {
+		name = file
+	}
+	pl.Add("run "+quote.Quote(name), unix.SYS_EXECVE, path, argv, envv)
 	return nil
 }
 
