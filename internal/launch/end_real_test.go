@@ -18,6 +18,7 @@ import (
 
 func TestWhatIsLeftBehindDoesNotHoldItUp(t *testing.T) {
 	box := sandbox(t)
+	box.MustRun(t, "run", "-q", "true") // makes the image, which may take longer than all the rest
 	for name, script := range map[string]string{
 		"a background process with the output open": `sleep 1000 & echo x`,
 		"a daemon":                    `(setsid sh -c 'sleep 1000 & sleep 1000' &) ; echo x`,
