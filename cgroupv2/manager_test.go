@@ -4,11 +4,11 @@ import (
 	"bufio"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
 	"time"
 
@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// manager is a service manager on a socket. A real one is asked in the guests.
+// manager is a service manager on a socket. It reads and writes messages one by one,
+// with what the same library has for that.
 type manager struct {
 	f *fake
 	// direct managers know neither names nor subscriptions.
@@ -25,32 +26,20 @@ type manager struct {
 	result, refuse string
 	// delegates is the answer about units; early has the signal precede the reply.
 	delegates, early bool
-	calls            []string
-	scope            string
+	// instead is done for a method, or for "AUTH", in place of what a manager does.
+	instead map[string]func(c net.Conn, call *dbus.Message) error
+	calls   []string
+	scope   string
 }
 
-// userDir is where the fake user's scopes are.
-func (f *fake) userDir() string {
-	uid := strconv.Itoa(f.uid)
-	return "/user.slice/user-" + uid + ".slice/user@" + uid + ".service/app.slice"
-}
+// errOver ends a connection that a test is through with.
+var errOver = errors.New("over")
 
-// newUserHost makes a host on which a shell shares a terminal's scope with the caller.
-func newUserHost(t *testing.T) *fake {
+// listen starts the manager on a socket below /run/user/UID. The function that it
+// returns waits for its end.
+func (m *manager) listen(t *testing.T, socket string) (end func()) {
 	t.Helper()
-	f := newFake(t, "/init.scope", "cpu", "memory", "pids")
-	f.add(f.userDir() + "/terminal.scope")
-	f.place(f.userDir()+"/terminal.scope", fakePid)
-	f.place(f.userDir()+"/terminal.scope", 17)
-	return f
-}
-
-func (f *fake) runtime() string { return filepath.Join(f.run, "user", strconv.Itoa(f.uid)) }
-
-// listenOn opens a socket below /run/user/UID, until the end of the test.
-func (f *fake) listenOn(t *testing.T, socket string) net.Listener {
-	t.Helper()
-	path := filepath.Join(f.runtime(), socket)
+	path := filepath.Join(m.f.runtime(), socket)
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -58,14 +47,6 @@ func (f *fake) listenOn(t *testing.T, socket string) net.Listener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { listener.Close() })
-	return listener
-}
-
-// listen starts the manager on such a socket.
-func (m *manager) listen(t *testing.T, socket string) {
-	t.Helper()
-	listener := m.f.listenOn(t, socket)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -74,33 +55,33 @@ func (m *manager) listen(t *testing.T, socket string) {
 			if err != nil {
 				return
 			}
-			if err := m.serve(c); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) {
+			if err := m.serve(c); !isEnd(err) {
 				t.Errorf("manager: %v", err)
 			}
 			_ = c.Close()
 		}
 	}()
-	t.Cleanup(func() {
+	end = func() {
 		_ = listener.Close()
 		<-done
-	})
+	}
+	t.Cleanup(end)
+	return end
+}
+
+// isEnd tells whether an error is one of a peer that went away.
+func isEnd(err error) bool {
+	return err == nil || errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) || errors.Is(err, errOver)
 }
 
 func (m *manager) serve(c net.Conn) error {
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	in := bufio.NewReader(c)
-	for _, line := range [][2]string{
-		{"\x00AUTH\r\n", "REJECTED KERBEROS_V4 EXTERNAL\r\n"},
-		{"AUTH EXTERNAL\r\n", "DATA\r\n"},
-		{"DATA\r\n", "OK 0123456789abcdef\r\n"}, // whom the kernel names
-		{"BEGIN\r\n", ""},
-	} {
-		if said, err := in.ReadString('\n'); said != line[0] {
-			return errors.Join(errors.New("greeted with "+strconv.Quote(said)), err)
-		}
-		if _, err := io.WriteString(c, line[1]); err != nil {
-			return err
-		}
+	if do := m.instead["AUTH"]; do != nil {
+		return do(c, nil)
+	}
+	if err := authenticate(c, in); err != nil {
+		return err
 	}
 	for {
 		call, err := dbus.DecodeMessage(in)
@@ -113,26 +94,50 @@ func (m *manager) serve(c net.Conn) error {
 	}
 }
 
-func (m *manager) answer(c io.Writer, call *dbus.Message) error {
+// authenticate is the manager's side, as the D-Bus specification has it.
+func authenticate(c io.Writer, in *bufio.Reader) error {
+	for _, step := range [][2]string{
+		{"\x00AUTH\r\n", "REJECTED EXTERNAL DBUS_COOKIE_SHA1 ANONYMOUS\r\n"},
+		{"AUTH EXTERNAL\r\n", "DATA\r\n"},
+		{"DATA\r\n", "OK 0123456789abcdef\r\n"},
+		{"BEGIN\r\n", ""},
+	} {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return err
+		}
+		if line != step[0] {
+			return fmt.Errorf("%q instead of %q", line, step[0])
+		}
+		if _, err := io.WriteString(c, step[1]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *manager) answer(c net.Conn, call *dbus.Message) error {
 	if err := call.IsValid(); err != nil {
 		return err
 	}
-	if call.Flags&dbus.FlagNoAutoStart == 0 && call.Headers[dbus.FieldDestination].Value() == managerName {
+	if call.Type != dbus.TypeMethodCall {
+		return errors.New("a " + call.Type.String() + " arrived")
+	}
+	if call.Headers[dbus.FieldDestination].Value() != "org.freedesktop.DBus" && call.Flags&dbus.FlagNoAutoStart == 0 {
 		return errors.New("the call may start a service")
 	}
 	member := call.Headers[dbus.FieldMember].Value().(string)
 	m.calls = append(m.calls, member)
+	if do := m.instead[member]; do != nil {
+		return do(c, call)
+	}
 	if m.refuse != "" && member != "Hello" {
 		return send(c, dbus.TypeError, call, map[dbus.HeaderField]any{dbus.FieldErrorName: m.refuse}, "no, "+member)
 	}
 	switch member {
 	case "Hello":
 		// A bus tells of the new name before it answers.
-		err := send(c, dbus.TypeSignal, nil, map[dbus.HeaderField]any{
-			dbus.FieldPath: dbus.ObjectPath("/org/freedesktop/DBus"), dbus.FieldInterface: "org.freedesktop.DBus",
-			dbus.FieldMember: "NameAcquired",
-		}, ":1.7")
-		return errors.Join(err, send(c, dbus.TypeMethodReply, call, nil, ":1.7"))
+		return errors.Join(ofBus(c, "NameAcquired", ":1.7"), send(c, dbus.TypeMethodReply, call, nil, ":1.7"))
 	case "AddMatch":
 		return send(c, dbus.TypeMethodReply, call, nil)
 	case "Get":
@@ -145,17 +150,8 @@ func (m *manager) answer(c io.Writer, call *dbus.Message) error {
 
 func (m *manager) start(c io.Writer, call *dbus.Message) error {
 	var name, mode string
-	var properties []struct {
-		Name  string
-		Value dbus.Variant
-	}
-	var aux []struct {
-		Name       string
-		Properties []struct {
-			Name  string
-			Value dbus.Variant
-		}
-	}
+	var properties []property
+	var aux []auxiliaryUnit
 	if err := dbus.Store(call.Body, &name, &mode, &properties, &aux); err != nil {
 		return err
 	}
@@ -168,27 +164,41 @@ func (m *manager) start(c io.Writer, call *dbus.Message) error {
 		return errors.New("asked for another unit than a delegated scope of the sender")
 	}
 	m.scope = name
-	job := dbus.ObjectPath("/org/freedesktop/systemd1/job/5")
 	end := func() error {
 		if m.result == "done" {
 			m.f.add(m.f.userDir() + "/" + name)
 			m.f.place(m.f.userDir()+"/"+name, fakePid)
 		}
 		return errors.Join(
-			m.jobRemoved(c, "/org/freedesktop/systemd1/job/4", "failed"), // somebody else's
-			m.jobRemoved(c, job, m.result),
+			jobEnd(c, "/org/freedesktop/systemd1/job/4", "failed"), // somebody else's
+			jobEnd(c, theJob, m.result),
 		)
 	}
 	if m.early {
-		return errors.Join(end(), send(c, dbus.TypeMethodReply, call, nil, job))
+		return errors.Join(end(), send(c, dbus.TypeMethodReply, call, nil, theJob))
 	}
-	return errors.Join(send(c, dbus.TypeMethodReply, call, nil, job), end())
+	return errors.Join(send(c, dbus.TypeMethodReply, call, nil, theJob), end())
 }
 
-func (m *manager) jobRemoved(c io.Writer, job dbus.ObjectPath, result string) error {
+const theJob = dbus.ObjectPath("/org/freedesktop/systemd1/job/5")
+
+func jobEnd(c io.Writer, job dbus.ObjectPath, result string) error {
+	return ofManager(c, uint32(5), job, "x.scope", result)
+}
+
+// ofManager sends the signal that a job has ended, with any values.
+func ofManager(c io.Writer, body ...any) error {
 	return send(c, dbus.TypeSignal, nil, map[dbus.HeaderField]any{
 		dbus.FieldPath: dbus.ObjectPath(managerPath), dbus.FieldInterface: managerIface, dbus.FieldMember: jobRemoved,
-	}, uint32(5), job, "x.scope", result)
+	}, body...)
+}
+
+// ofBus sends a signal of the bus itself.
+func ofBus(c io.Writer, member string, body ...any) error {
+	return send(c, dbus.TypeSignal, nil, map[dbus.HeaderField]any{
+		dbus.FieldPath: dbus.ObjectPath("/org/freedesktop/DBus"), dbus.FieldInterface: "org.freedesktop.DBus",
+		dbus.FieldMember: member, dbus.FieldSender: "org.freedesktop.DBus",
+	}, body...)
 }
 
 // send writes a message, in answer to a call if there is one.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"io"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -41,15 +42,14 @@ func (k kernel) managers() []address {
 	return append(list, address{path: filepath.Join(runtime, "systemd/private"), direct: true})
 }
 
-// onManager does something with the first manager that can be reached, which may be a
-// direct one.
-func (k kernel) onManager(ctx context.Context, do func(c *dbus.Conn, direct bool) error) error {
+// onManager does something with the first manager that can be reached.
+func (k kernel) onManager(ctx context.Context, do func(*conn) error) error {
 	var reasons []error
 	for _, a := range k.managers() {
 		c, err := dial(ctx, a, k.uid)
 		if err == nil {
-			err = inTime(ctx, do(c, a.direct))
-			c.Close()
+			err = do(c)
+			c.close()
 		}
 		if err == nil {
 			return nil
@@ -82,19 +82,29 @@ func (k kernel) delegates(ctx context.Context, unit string) (bool, error) {
 	if strings.HasSuffix(unit, scopeSuffix) {
 		iface = managerName + ".Scope"
 	}
-	var value dbus.Variant
-	err := k.onManager(ctx, func(c *dbus.Conn, _ bool) error {
-		object := c.Object(managerName, managerPath+"/unit/"+dbus.ObjectPath(busEscape(unit)))
-		return object.CallWithContext(ctx, getProperty, dbus.FlagNoAutoStart, iface, "Delegate").Store(&value)
+	yes := false
+	err := k.onManager(ctx, func(c *conn) error {
+		call := c.call(managerPath+"/unit/"+busEscape(unit), getProperty, iface, "Delegate")
+		<-call.Done
+		if call.Err != nil {
+			return c.reason(call.Err)
+		}
+		property, err := value[dbus.Variant](call.Body, 0, 1)
+		if err != nil {
+			return err
+		}
+		yes, err = value[bool]([]any{property.Value()}, 0, 1)
+		return err
 	})
 	if err != nil {
 		return false, fmt.Errorf("ask the service manager about %s: %w", unit, err)
 	}
-	yes, ok := value.Value().(bool)
-	if !ok {
-		return false, fmt.Errorf("ask the service manager about %s: Delegate is of type %q", unit, value.Signature())
-	}
 	return yes, nil
+}
+
+// call calls a method of the manager without a wait, and starts no manager.
+func (c *conn) call(path, method string, args ...any) *dbus.Call {
+	return c.Object(managerName, dbus.ObjectPath(path)).GoWithContext(c.ctx, method, dbus.FlagNoAutoStart, nil, args...)
 }
 
 // busEscape writes a unit's name as one element of an object path: what is neither
@@ -123,30 +133,28 @@ func (k kernel) scopeName() string {
 // newScope has the manager make a transient scope that is delegated to the caller, and
 // move the calling process there. It returns when that is done.
 func (k kernel) newScope(ctx context.Context, name string) error {
-	err := k.onManager(ctx, func(c *dbus.Conn, direct bool) error {
-		// The job may have ended before its name is known here.
-		signals := make(chan *dbus.Signal, 16)
-		c.Signal(signals)
-		if !direct {
-			err := c.AddMatchSignalContext(ctx, dbus.WithMatchSender(managerName),
-				dbus.WithMatchInterface(managerIface), dbus.WithMatchMember(jobRemoved))
-			if err != nil {
-				return err
-			}
-		}
-		var job dbus.ObjectPath
-		err := c.Object(managerName, managerPath).CallWithContext(ctx, managerIface+".StartTransientUnit", dbus.FlagNoAutoStart,
-			// "fail" rather than replace a job of another unit of that name.
-			name, "fail", scopeProperties(), []auxiliaryUnit{}).Store(&job)
-		if err != nil {
-			return err
-		}
-		return waitJob(ctx, job, signals)
-	})
-	if err != nil {
+	if err := k.onManager(ctx, func(c *conn) error { return c.newScope(name) }); err != nil {
 		return fmt.Errorf("start the transient scope %s: %w", name, err)
 	}
 	return nil
+}
+
+func (c *conn) newScope(name string) error {
+	ended := make(chan *dbus.Signal, 16)
+	c.Signal(ended)
+	if !c.direct {
+		if err := c.AddMatchSignalContext(c.ctx, dbus.WithMatchSender(managerName), dbus.WithMatchInterface(managerIface), dbus.WithMatchMember(jobRemoved)); err != nil {
+			return c.reason(err)
+		}
+	}
+	return c.waitJob(c.startScope(name), ended)
+}
+
+// startScope calls StartTransientUnit.
+func (c *conn) startScope(name string) *dbus.Call {
+	return c.call(managerPath, managerIface+".StartTransientUnit",
+		// "fail" rather than replace a job of another unit of that name.
+		name, "fail", scopeProperties(), []auxiliaryUnit{})
 }
 
 // property and auxiliaryUnit are arguments of StartTransientUnit, see
@@ -176,33 +184,46 @@ func scopeProperties() []property {
 	}
 }
 
-// waitJob waits for the manager to report the end of a job.
-func waitJob(ctx context.Context, job dbus.ObjectPath, signals <-chan *dbus.Signal) error {
+// waitJob waits for the answer to the start of a job, and for the manager to report its
+// end, which may come first.
+func (c *conn) waitJob(start *dbus.Call, ended <-chan *dbus.Signal) error {
+	var job dbus.ObjectPath
+	results := map[dbus.ObjectPath]string{}
 	for {
-		var s *dbus.Signal
 		select {
-		case s = <-signals:
-		case <-ctx.Done():
-			return ctx.Err()
+		case <-start.Done:
+			if start.Err != nil {
+				return c.reason(start.Err)
+			}
+			var err error
+			if job, err = value[dbus.ObjectPath](start.Body, 0, 1); err != nil {
+				return err
+			}
+			if !job.IsValid() {
+				return fmt.Errorf("%w: a job without a path", errMessage)
+			}
+		case end, open := <-ended:
+			if !open {
+				// The answer may be there: it came before the end of the connection.
+				ended = nil
+				break
+			}
+			path, err := value[dbus.ObjectPath](end.Body, 1, 4)
+			if err != nil {
+				return err
+			}
+			if results[path], err = value[string](end.Body, 3, 4); err != nil {
+				return err
+			}
 		}
-		if s == nil {
-			return dbus.ErrClosed
-		}
-		if s.Name != managerIface+"."+jobRemoved {
-			continue
-		}
-		var id uint32
-		var path dbus.ObjectPath
-		var unit, result string
-		if err := dbus.Store(s.Body, &id, &path, &unit, &result); err != nil {
-			return err
-		}
-		if path != job {
-			continue
-		}
-		if result != "done" {
+		switch result, known := results[job]; {
+		case job == "":
+		case known && result == "done":
+			return nil
+		case known:
 			return fmt.Errorf("the job ended with result %q", result)
+		case ended == nil:
+			return c.reason(io.ErrUnexpectedEOF)
 		}
-		return nil
 	}
 }

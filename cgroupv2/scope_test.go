@@ -1,16 +1,30 @@
 package cgroupv2
 
 import (
-	"context"
 	"errors"
-	"io"
-	"net"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
+
+// userDir is where the fake user's scopes are.
+func (f *fake) userDir() string {
+	uid := strconv.Itoa(f.uid)
+	return "/user.slice/user-" + uid + ".slice/user@" + uid + ".service/app.slice"
+}
+
+// newUserHost makes a host on which a shell shares a terminal's scope with the caller.
+func newUserHost(t *testing.T) *fake {
+	t.Helper()
+	f := newFake(t, "/init.scope", "cpu", "memory", "pids")
+	f.add(f.userDir() + "/terminal.scope")
+	f.place(f.userDir()+"/terminal.scope", fakePid)
+	f.place(f.userDir()+"/terminal.scope", 17)
+	return f
+}
+
+func (f *fake) runtime() string { return filepath.Join(f.run, "user", strconv.Itoa(f.uid)) }
 
 func TestFindScope(t *testing.T) {
 	for _, c := range []struct {
@@ -110,69 +124,5 @@ func TestDelegatedUnitOfUser(t *testing.T) {
 		if want := map[bool]Rung{true: Own, false: Scope}[delegated]; p.Rung != want {
 			t.Errorf("delegated %v: %s", delegated, p.Rung)
 		}
-	}
-}
-
-// A manager that does not answer costs no more time than the caller has.
-func TestSilentManager(t *testing.T) {
-	f := newUserHost(t)
-	f.listenOn(t, "bus")
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	if _, err := find(ctx, f.kernel(), nil); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
-	}
-}
-
-// A peer that does not speak the protocol, or stops in the middle, is a reason, and
-// leaves no descriptor behind.
-func TestBrokenManager(t *testing.T) {
-	const greeting = "REJECTED EXTERNAL\r\nOK 0123456789abcdef\r\n"
-	for name, said := range map[string]string{
-		"closes at once":           "",
-		"speaks another protocol":  "HTTP/1.1 400 Bad Request\r\n\r\n",
-		"refuses the caller":       "REJECTED EXTERNAL\r\nREJECTED EXTERNAL\r\n",
-		"offers no identity":       "REJECTED DBUS_COOKIE_SHA1\r\n",
-		"says an empty line":       "\r\n",
-		"closes after it greeted":  greeting,
-		"sends rubbish":            greeting + strings.Repeat("rubbish", 1000),
-		"begins a message":         greeting + "l\x02\x01\x01",
-		"promises a large message": greeting + "l\x02\x01\x01\xff\xff\xff\x07\x01\x00\x00\x00\x08\x00\x00\x00",
-		"promises an endless one":  greeting + "l\x02\x01\x01\xff\xff\xff\xff\x01\x00\x00\x00\xff\xff\xff\xff",
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := newUserHost(t)
-			listener := f.listenOn(t, "systemd/private")
-			done := make(chan struct{})
-			go func() {
-				defer close(done)
-				for {
-					c, err := listener.Accept()
-					if err != nil {
-						return
-					}
-					_, _ = io.WriteString(c, said)
-					_ = c.(*net.UnixConn).CloseWrite()
-					_, _ = io.Copy(io.Discard, c) // until the other side gives up
-					_ = c.Close()
-				}
-			}()
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-			defer cancel()
-			_, err := find(ctx, f.kernel(), nil)
-			if got := reasons(t, err); !strings.Contains(got[Scope].Err.Error(), "connect to "+listener.Addr().String()) &&
-				!strings.Contains(got[Scope].Err.Error(), "start the transient scope") {
-				t.Errorf("%v", got[Scope].Err)
-			}
-			if errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("it was waited for: %v", err)
-			}
-			_ = listener.Close()
-			select {
-			case <-done:
-			case <-ctx.Done():
-				t.Error("a connection was left open")
-			}
-		})
 	}
 }

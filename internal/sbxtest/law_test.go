@@ -89,6 +89,15 @@ func TestOnlyCommandImportsKong(t *testing.T) {
 	}
 }
 
+// What is bounded about the other end of a bus is bounded in one place.
+func TestOnlyCgroupsImportGodbus(t *testing.T) {
+	for _, p := range listPackages(t, "./...") {
+		if p.ImportPath != module+"/cgroupv2" && slices.Contains(p.Imports, "github.com/godbus/dbus/v5") {
+			t.Errorf("%s imports godbus", p.ImportPath)
+		}
+	}
+}
+
 // Packages that must not be part of the program, with the reason. Each exec of
 // sbx pays for what is linked into it, and pid 1 and its helpers are such execs.
 var forbidden = map[string]string{
