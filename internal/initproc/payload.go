@@ -246,7 +246,7 @@ func (p *process) start() (*Payload, error) {
 	p.list = list // read by the payload's process as long as there is one
 	child, err := forkexec.StartReporting(&list.Program, unix.CLONE_NEWUSER|unix.CLONE_NEWNS, p.report)
 	if err != nil {
-		return nil, fmt.Errorf("make the program's own user namespace: %w", err)
+		return nil, explainStart(err)
 	}
 	if err := p.admit(child.Pid); err != nil {
 		return nil, err
