@@ -6,7 +6,7 @@ readonly module=github.com/sbx-run/sbx
 # come to is begun in another one.
 readonly suite_limit=${SBX_HOSTS_SUITE_LIMIT:-1800}
 # What the kernel decides comes first, so that little time shows most, and what is longest comes last.
-readonly suite_first="userns mounts cgroupv2 internal/seccomp internal/landlock internal/vfork internal/reaper internal/launch internal/initproc"
+readonly suite_first="userns mounts cgroupv2 internal/landlock internal/vfork internal/reaper internal/seccomp internal/launch internal/initproc"
 readonly suite_last="rootfs cmd/sbx-image cmd/sbx"
 
 # what_to_run prints "PACKAGE" or "PACKAGE PATTERN" a line. SBX_HOSTS_PACKAGES is a list such as "mounts internal/seccomp
