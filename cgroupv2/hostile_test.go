@@ -123,7 +123,7 @@ func TestHostileManager(t *testing.T) {
 		{"fails the job before the answer, and closes", instead{start: then(ends(uint32(5), theJob, "x", "failed"), reply(theJob), closes)}, `result "failed"`},
 		{"tells of other jobs without an end", instead{start: func(c net.Conn, _ *dbus.Message) error {
 			for {
-				if err := jobEnd(c, "/other", "done"); err != nil {
+				if err := ofManager(c, uint32(5), dbus.ObjectPath("/other"), strings.Repeat("x", 1<<12), "done"); err != nil {
 					return err
 				}
 			}
@@ -159,7 +159,7 @@ func TestTalkativeManager(t *testing.T) {
 			)
 		},
 		"StartTransientUnit": func(c net.Conn, call *dbus.Message) error {
-			for i := range 3000 {
+			for i := range 500 {
 				if err := jobEnd(c, dbus.ObjectPath("/job/"+strconv.Itoa(i)), "failed"); err != nil {
 					return err
 				}

@@ -75,7 +75,7 @@ func isEnd(err error) bool {
 }
 
 func (m *manager) serve(c net.Conn) error {
-	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute)) // guests are slow
 	in := bufio.NewReader(c)
 	if do := m.instead["AUTH"]; do != nil {
 		return do(c, nil)
