@@ -67,7 +67,7 @@ func TestPlainArgumentsAreReadAsKongReadsThem(t *testing.T) {
 		{"--require pid,mnt ./tool", false},   // a list
 		{"--require pid\\,mnt ./tool", false}, // a list with an escape
 		{"--pids-limit 5 ./tool", false},      // a number
-		{"--timeout 5s ./tool", false},        // a time
+		{"--timeout 5s ./tool", true},         // read as a word, understood later
 		{"-it ./tool", false},                 // two at once
 		{"-eA=1 ./tool", false},               // glued
 		{"-e -x ./tool", false},               // looks like a flag
@@ -110,7 +110,11 @@ func TestEachFlagIsFound(t *testing.T) {
 			if flag.IsBool() {
 				args = []string{name, "./tool"}
 			}
-			number := flag.Target.Kind() != reflect.String && flag.Target.Kind() != reflect.Pointer && flag.Target.Kind() != reflect.Slice && !flag.IsBool()
+			kind := flag.Target.Kind()
+			if kind == reflect.Pointer {
+				kind = flag.Target.Type().Elem().Kind()
+			}
+			number := kind != reflect.String && kind != reflect.Slice && !flag.IsBool()
 			if plain := checkPlain(t, args); plain != (!number && flag.Name != "help") {
 				t.Errorf("%q: plain %t", args, plain)
 			}

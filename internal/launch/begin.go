@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -43,6 +44,8 @@ type Beginning struct {
 	outcome chan outcome
 	// caught is closed when the program may run: its signals are caught.
 	caught chan struct{}
+	// letGo is set when it is on its way, before anything else is known of it.
+	letGo atomic.Bool
 	// going is closed when pid 1 has taken up the plan.
 	going chan struct{}
 	end   chan struct{}
@@ -129,6 +132,7 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 		return nil, err
 	}
 	<-b.caught
+	b.letGo.Store(true)
 	return payload, payload.Release()
 }
 

@@ -94,7 +94,7 @@ func (r *run) watch(signals caught) error {
 				timeout = time.After(r.plan.Process.Timeout)
 			}
 		case s := <-signals.c:
-			if !r.running && ends(s) {
+			if !r.running && !r.begun.letGo.Load() && ends(s) {
 				// Nothing runs yet that could have its own idea of it, and to copy
 				// a large tree takes minutes.
 				r.broken = s.(unix.Signal)
