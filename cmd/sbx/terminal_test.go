@@ -62,7 +62,7 @@ func TestTerminal(t *testing.T) {
 			},
 		},
 		{
-			name: "standard error redirected", args: []string{"sh", "-c", `echo shown; [ -t 2 ] || echo apart; echo to the file >&2; echo by name > /dev/stderr`},
+			name: "standard error redirected", args: []string{"-q", "sh", "-c", `echo shown; [ -t 2 ] || echo apart; echo to the file >&2; echo by name > /dev/stderr`},
 			shows: "shown\r\napart\r\n", errors: "to the file\nby name\n",
 		},
 		{name: "raw mode left on", args: []string{"sh", "-c", `stty raw -echo; echo done`}, shows: "done"},
