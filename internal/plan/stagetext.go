@@ -119,8 +119,11 @@ func (p *Plan) rootText() string {
 	if p.Root.ReadOnly {
 		return "use " + lower + " itself as the root, read-only"
 	}
-	if p.Root.InMemory {
+	if p.Root.InMemory && p.Root.Bounded {
 		return "copy " + lower + " as the root (overlay, changes in memory)"
+	}
+	if p.Root.InMemory { // see launch.Run
+		return "copy " + lower + " as the root (overlay, changes in memory; where the kernel refuses one, a copy in the store)"
 	}
 	return "copy " + lower + " as the root (" + strings.Join(p.Root.Methods, ", else ") + ")"
 }
