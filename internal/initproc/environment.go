@@ -50,8 +50,13 @@ func (p *process) setInherited() error {
 }
 
 // limitProcesses sets RLIMIT_NPROC before U2 is made: the kernel then keeps the
-// value as U2's own maximum, which nothing inside can raise (Linux 5.14).
+// value as U2's own maximum, which nothing inside can raise (Linux 5.14). Before, it
+// would count the caller's own processes here, and the program sets it for itself
+// (addInherited), for good as well: it has no right to raise it.
 func (p *process) limitProcesses() error {
+	if p.plan.Process.NprocPerID {
+		return nil
+	}
 	for _, r := range p.plan.Process.Rlimits {
 		if r.Resource != unix.RLIMIT_NPROC {
 			continue

@@ -12,7 +12,7 @@ import (
 func explainStart(err error) error {
 	err = fmt.Errorf("make the program's own user namespace: %w", err)
 	if errors.Is(err, unix.EAGAIN) {
-		return fmt.Errorf("%w; a limit of processes is reached: --ulimit nproc=N raises that of the sandbox, which before Linux 5.14 counts your processes outside of it too", err)
+		return fmt.Errorf("%w; a limit of processes is reached: --ulimit nproc=N raises that of the sandbox, which before Linux 5.14 counts those of your other sandboxes too", err)
 	}
 	return err
 }

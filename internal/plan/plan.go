@@ -99,11 +99,14 @@ type CopyJob struct {
 
 // Process is how the payload is executed.
 type Process struct {
-	Args    []string      `json:"args"` // with argv[0]
-	Env     []string      `json:"env"`
-	Dir     string        `json:"dir"`
-	Rlimits []Rlimit      `json:"rlimits"`
-	Timeout time.Duration `json:"timeout,omitempty"`
+	Args    []string `json:"args"` // with argv[0]
+	Env     []string `json:"env"`
+	Dir     string   `json:"dir"`
+	Rlimits []Rlimit `json:"rlimits"`
+	// NprocPerID: RLIMIT_NPROC counts all processes of a host uid, as before Linux
+	// 5.14. It is of no use in pid 1 then, which runs under the caller's.
+	NprocPerID bool          `json:"nprocPerID,omitempty"`
+	Timeout    time.Duration `json:"timeout,omitempty"`
 	// TTY: the payload gets a pty of its own.
 	TTY bool `json:"tty"`
 	// ErrorsApart: with TTY, standard error is no terminal of the caller's, and does

@@ -64,7 +64,7 @@ func process(s Spec, f Facts, p *Plan) (Process, error) {
 	tty := wantsTTY(s, f)
 	proc := Process{
 		Args: argv, Env: environment(f, s, p.User, tty),
-		Dir: workdir(s, f), Rlimits: limits, Timeout: s.Timeout,
+		Dir: workdir(s, f), Rlimits: limits, NprocPerID: !f.Kernel.NprocPerUserns, Timeout: s.Timeout,
 		TTY: tty, ErrorsApart: tty && errorsApart(f.Stdio), RawTTY: s.RawTTY,
 		Stdin:   wantsStdin(s, f, tty),
 		Seccomp: Seccomp{Profile: s.Seccomp, OCI: f.SeccompFile},

@@ -253,3 +253,14 @@ func TestMountKindsAreKnown(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Before Linux 5.14 pid 1 cannot have the limit of the program's processes: it would
+// count those of the caller.
+func TestWhoCountsProcesses(t *testing.T) {
+	for _, perUserns := range []bool{true, false} {
+		p := mustBuild(t, Spec{}, func(f *Facts) { f.Kernel.NprocPerUserns = perUserns })
+		if p.Process.NprocPerID == perUserns {
+			t.Errorf("counted per namespace %t: per id %t", perUserns, p.Process.NprocPerID)
+		}
+	}
+}
