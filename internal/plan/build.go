@@ -112,15 +112,23 @@ func checkWords(s Spec) error {
 		return misuse("--read-only uses the image itself and --copy=%s asks for a copy of it: give one of the two", s.Copy)
 	}
 	if s.Limits.Disk > 0 && s.Keep {
-		return misuse("--disk bounds what is written by keeping it in memory, and --keep keeps it on the disk: give one of the two")
+		return misuse("--disk bounds what is written by keeping it in memory, and %s keeps it on the disk: give one of the two", keepFlag(s))
 	}
 	if s.Limits.Disk > 0 && s.Copy != "" && s.Copy != CopyAuto && s.Copy != CopyOverlay {
 		return misuse("--disk needs an overlay, so it does not go with --copy=%s", s.Copy)
 	}
 	if s.ReadOnly && s.Keep {
-		return misuse("--keep keeps the sandbox's copy and --read-only makes none: give one of the two")
+		return misuse("%s keeps the sandbox's copy and --read-only makes none: give one of the two", keepFlag(s))
 	}
 	return nil
+}
+
+// keepFlag is the flag by which a sandbox is kept.
+func keepFlag(s Spec) string {
+	if s.In != "" {
+		return "--in"
+	}
+	return "--keep"
 }
 
 // checkHostname follows sethostname(2)'s limit and RFC 1123's alphabet.

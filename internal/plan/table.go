@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 
+	"github.com/sbx-run/sbx/internal/quote"
 	"github.com/sbx-run/sbx/mounts"
 	"github.com/sbx-run/sbx/rootfs"
 	"github.com/sbx-run/sbx/userns"
@@ -23,6 +24,9 @@ const programDir = "/run/sbx"
 // lies in it whatever the order of the flags was.
 func table(s Spec, f Facts, p *Plan) ([]mounts.Mount, error) {
 	asked, err := askedMounts(s, f, p)
+	if err == nil {
+		err = checkTargets(asked)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -45,6 +49,27 @@ func table(s Spec, f Facts, p *Plan) ([]mounts.Mount, error) {
 		return nil, &Misuse{Reason: err.Error()}
 	}
 	return sorted, nil
+}
+
+// checkTargets holds that no two flags want the same place.
+func checkTargets(asked []mounts.Mount) error {
+	flags := map[string]string{}
+	for _, m := range asked {
+		flag := m.String()
+		switch {
+		case m.Kind == mounts.Tmpfs:
+			flag = "--tmpfs"
+		case m.Kind == mounts.Bind && m.ReadOnly:
+			flag = "--ro " + quote.Quote(m.Source)
+		case m.Kind == mounts.Bind:
+			flag = "--rw " + quote.Quote(m.Source)
+		}
+		if other, taken := flags[m.Target]; taken {
+			return misuse("%s and %s both go to %s: give one of them another place", other, flag, quote.Quote(m.Target))
+		}
+		flags[m.Target] = flag
+	}
+	return nil
 }
 
 // SetupIDs are the ids of the program's user in the namespace that mounts.
