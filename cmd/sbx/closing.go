@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -35,7 +36,7 @@ func closingLine(p *plan.Plan, r launch.Result) string {
 	case r.Signal == unix.SIGPIPE:
 		return "" // the reader went away: `sbx run yes | head` ends quietly
 	case r.Signal != 0:
-		return fmt.Sprintf("killed by %s (%s)", signalName(r.Signal), r.Signal)
+		return fmt.Sprintf("killed by %s (%s)%s", signalName(r.Signal), r.Signal, limitOf(p, r.Signal))
 	case r.Status != 0:
 		if line := roomLine(p, r); line != "" {
 			return line
@@ -51,6 +52,20 @@ func closingLine(p *plan.Plan, r launch.Result) string {
 	}
 	if r.Swallowed > 0 {
 		return fmt.Sprintf("%d bytes of standard input were taken and not read by the program: what reads the same input next will miss them; add < /dev/null to a program that needs none", r.Swallowed)
+	}
+	return ""
+}
+
+// limitOf names the limit behind a signal, see setrlimit(2). For SIGKILL there are
+// other causes than the hard limit of processor time.
+func limitOf(p *plan.Plan, sig unix.Signal) string {
+	text := map[unix.Signal][2]string{
+		unix.SIGXCPU: {"cpu", "; the processor time of --ulimit cpu was used up"},
+		unix.SIGKILL: {"cpu", "; the processor time of --ulimit cpu may have been used up"},
+		unix.SIGXFSZ: {"fsize", "; a file reached the size of --ulimit fsize"},
+	}[sig]
+	if slices.ContainsFunc(p.Process.Rlimits, func(r plan.Rlimit) bool { return r.Name == text[0] && r.Soft != plan.Unlimited }) {
+		return text[1]
 	}
 	return ""
 }
