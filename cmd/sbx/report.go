@@ -34,7 +34,7 @@ type report struct {
 	Wall    float64 `json:"wall"`
 	User    float64 `json:"user"`
 	System  float64 `json:"system"`
-	PeakRSS int64   `json:"peakRSS"` // of the largest single process
+	PeakRSS int64   `json:"peakRSS"` // of the largest single process, ours before execve(2) included
 
 	// Cgroup is the kernel's account of the whole sandbox, Findings what was
 	// done for a limit; absent where no cgroup could be had.
