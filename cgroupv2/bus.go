@@ -51,7 +51,6 @@ var (
 	errPeer    = errors.New("the socket belongs to somebody else")
 	errRefuse  = errors.New("the peer refused the caller's identity")
 	errMessage = errors.New("malformed D-Bus message")
-	errLong    = fmt.Errorf("%w: longer than %d bytes", errMessage, maxExchange)
 )
 
 // maxExchange bounds what is taken from a peer, in bytes: godbus takes messages of
@@ -186,8 +185,9 @@ type stream struct {
 
 func (s *stream) Read(p []byte) (int, error) {
 	if s.left == 0 {
-		s.fail(errLong)
-		return 0, errLong
+		err := fmt.Errorf("%w: longer than %d bytes", errMessage, maxExchange)
+		s.fail(err)
+		return 0, err
 	}
 	n, err := s.in.Read(p[:min(len(p), s.left)])
 	s.left -= n

@@ -37,7 +37,10 @@ func (b *Builder) Take(m Mount) error {
 	return nil
 }
 
-var errLinked = fmt.Errorf("source is now reached through a symbolic link: %w", unix.ELOOP)
+// errLinked is not a variable: those that are formatted are made at every start.
+func errLinked() error {
+	return fmt.Errorf("source is now reached through a symbolic link: %w", unix.ELOOP)
+}
 
 func (b *Builder) take(m Mount) (int, error) {
 	flags := unix.O_PATH | unix.O_NOFOLLOW
@@ -46,7 +49,7 @@ func (b *Builder) take(m Mount) (int, error) {
 	}
 	source, err := retryOpenat2(unix.AT_FDCWD, m.Source, flags, unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
 	if err == unix.ELOOP {
-		return -1, errLinked
+		return -1, errLinked()
 	}
 	if err != nil {
 		return -1, fmt.Errorf("open the source: %w", err)
@@ -115,7 +118,7 @@ func (m Mount) verifySource(fd int) error {
 		}
 	case unix.S_IFLNK:
 		if !m.Link {
-			return errLinked
+			return errLinked()
 		}
 	default:
 		return fmt.Errorf("source is a %s: %w", typeName(st.Mode), unix.EINVAL)

@@ -157,46 +157,72 @@ func hasFileCapability(path string, capability int) bool {
 	return binary.LittleEndian.Uint32(data[4:8])&(1<<capability) != 0
 }
 
-// Write gives the user namespace of the child pid its maps, through both helpers at
-// the same time, since each takes 1-2 ms, and reads them back.
-//
-// The child must be this process's own, cloned with CLONE_NEWUSER and not yet waited
-// for. The helpers of shadow 4.14 and older take a pid only; newer ones also take
-// "fd:N", but nothing short of running one tells which it is, and the failed try
-// would cost more than the whole map. It is not needed either: the number of an
-// unreaped child cannot be given to another process, so Write checks, before and
-// after, that the child is one, and compares through a descriptor of its /proc
-// directory that was opened in between. A child that dies meanwhile is an error.
-//
-// Errors are a [HelperError] where a helper refused, or wrap [ErrNotChild],
-// [ErrBadMap], [ErrMapDiffers], or the errno.
+// Write gives the user namespace of the child pid its maps, and reads them back. It
+// is [Helpers.Start] and [Writing.Wait].
 func (h Helpers) Write(pid int, uid, gid Map) error {
-	target, err := openChild(hostProc, pid, uid, gid)
+	w, err := h.Start(forkExec, pid, uid, gid)
 	if err != nil {
 		return err
 	}
-	defer target.close()
+	return w.Wait()
+}
 
-	users := startMapHelper(mapTimeout, h.NewUIDMap, helperArgs(pid, uid)...)
-	groups := startMapHelper(mapTimeout, h.NewGIDMap, helperArgs(pid, gid)...)
-	err = errors.Join(users.wait(), groups.wait())
-	if gone := checkChild(pid); gone != nil {
+// Writing is the writing of a child's maps that both helpers are at.
+type Writing struct {
+	helpers       Helpers
+	child         process
+	uid, gid      Map
+	users, groups *mapHelper
+}
+
+// Start has both helpers write the maps of the child pid's user namespace, at the same
+// time, since each takes 1-2 ms, and does not wait for them. The start is called for
+// newuidmap, and then for newgidmap. Who starts has to call [Writing.Wait], once.
+//
+// The child must be this process's own, cloned with CLONE_NEWUSER and not waited
+// for until Wait has returned. The helpers of shadow 4.14 and older take a pid only; newer
+// ones also take "fd:N", but nothing short of running one tells which it is, and the failed
+// try would cost more than the whole map. It is not needed either: the number of an
+// unreaped child cannot be given to another process, so Start and Wait check, before and
+// after, that the child is one, and compare through a descriptor of its /proc
+// directory that was opened in between. A child that dies meanwhile is an error.
+//
+// Errors wrap [ErrNotChild], [ErrBadMap], or the errno.
+func (h Helpers) Start(start Starter, pid int, uid, gid Map) (*Writing, error) {
+	target, err := openChild(hostProc, pid, uid, gid)
+	if err != nil {
+		return nil, err
+	}
+	return &Writing{
+		helpers: h, child: target, uid: uid, gid: gid,
+		users:  startMapHelper(start, mapTimeout, h.NewUIDMap, helperArgs(pid, uid)...),
+		groups: startMapHelper(start, mapTimeout, h.NewGIDMap, helperArgs(pid, gid)...),
+	}, nil
+}
+
+// Wait waits for the helpers, and compares what the kernel holds with what was meant.
+// Errors are a [HelperError] where a helper refused, or wrap [ErrNotChild],
+// [ErrMapDiffers], or the errno.
+func (w *Writing) Wait() error {
+	defer w.child.close()
+	err := errors.Join(w.users.wait(), w.groups.wait())
+	if gone := checkChild(w.child.pid); gone != nil {
 		return errors.Join(gone, err)
 	}
 	if err != nil {
 		return err
 	}
-	if err := target.compare(uid, gid); err != nil {
+	if err := w.child.compare(w.uid, w.gid); err != nil {
 		return err
 	}
 	// newgidmap denies setgroups(2) where it sees no subordinate range in the map
 	// (CVE-2018-7169), and then the caller's groups could not be dropped.
-	setgroups, err := target.read("setgroups")
+	setgroups, err := w.child.read("setgroups")
 	if err != nil {
 		return err
 	}
 	if string(setgroups) != "allow\n" {
-		return fmt.Errorf("write gid map of process %d: %s left setgroups denied: %w", pid, h.NewGIDMap, syscall.EPERM)
+		return fmt.Errorf("write gid map of process %d: %s left setgroups denied: %w", w.child.pid, w.helpers.NewGIDMap, syscall.EPERM)
 	}
 	return nil
 }

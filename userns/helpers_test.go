@@ -118,7 +118,7 @@ func TestFileCapability(t *testing.T) {
 func starters() map[string]func(timeout time.Duration, path string) error {
 	return map[string]func(time.Duration, string) error{
 		"for its answer": func(timeout time.Duration, path string) error { return startHelper(timeout, path).wait() },
-		"for its deed":   func(timeout time.Duration, path string) error { return startMapHelper(timeout, path).wait() },
+		"for its deed":   func(timeout time.Duration, path string) error { return startMapHelper(forkExec, timeout, path).wait() },
 	}
 }
 

@@ -12,14 +12,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// Command is a helper that is to be started.
+type Command struct {
+	Path      string
+	Args, Env []string // Args as execve(2) has them, with a name first
+	Null      int      // for its 0 and 1
+	Stderr    int      // for its 2
+}
+
+// Started is a helper on its way.
+type Started struct {
+	Pid int
+	// Executed returns nil once the program runs, and else why it does not: then the
+	// process is gone and still has to be waited for. It is called once. Without it
+	// the program ran when the Starter returned.
+	Executed func() error
+}
+
+// Starter starts a helper, with / as its directory, no other descriptors, and without
+// waiting for its end.
+type Starter func(Command) (Started, error)
+
+// forkExec is the Starter of who does not care how long it is in the way: the calling thread
+// stands still until the program is loaded.
+//
+// It is not os.StartProcess, which at its first use starts another process to find
+// out whether pidfds work.
+func forkExec(c Command) (Started, error) {
+	pid, err := syscall.ForkExec(c.Path, c.Args, &syscall.ProcAttr{
+		Dir: "/", Env: c.Env, Files: []uintptr{uintptr(c.Null), uintptr(c.Null), uintptr(c.Stderr)},
+	})
+	return Started{Pid: pid}, err
+}
+
 // mapHelper is newuidmap or newgidmap at work, or one whose start failed with err.
 //
 // [exec.Cmd] would do it with three goroutines each and as many threads, which cost
 // as much as the helper itself, in every start of a sandbox. All that is wanted of
 // these two is their status, and the first words of stderr.
 type mapHelper struct {
+	Started
 	path   string
-	pid    int
 	stderr int // our end of the pipe, -1 without one
 	timer  *time.Timer
 	limit  time.Duration
@@ -37,7 +70,7 @@ func (e *lateError) Error() string { return fmt.Sprintf("it did not end within %
 func (e *lateError) Unwrap() error { return context.DeadlineExceeded }
 
 // startMapHelper starts the program and does not wait.
-func startMapHelper(timeout time.Duration, path string, args ...string) *mapHelper {
+func startMapHelper(start Starter, timeout time.Duration, path string, args ...string) *mapHelper {
 	h := &mapHelper{path: path, stderr: -1, limit: timeout}
 	null, err := unix.Open("/dev/null", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -54,10 +87,8 @@ func startMapHelper(timeout time.Duration, path string, args ...string) *mapHelp
 	}
 	h.stderr = pipe[0]
 	defer unix.Close(pipe[1])
-	// Not os.StartProcess, which at its first use starts another process to find
-	// out whether pidfds work.
-	h.pid, h.err = syscall.ForkExec(path, append([]string{path}, args...), &syscall.ProcAttr{
-		Dir: "/", Env: helperEnv(), Files: []uintptr{uintptr(null), uintptr(null), uintptr(pipe[1])},
+	h.Started, h.err = start(Command{
+		Path: path, Args: append([]string{path}, args...), Env: helperEnv(), Null: null, Stderr: pipe[1],
 	})
 	if h.err == nil {
 		h.timer = time.AfterFunc(timeout, h.kill)
@@ -72,7 +103,7 @@ func (h *mapHelper) kill() {
 	// Until it is waited for, its number is nobody else's.
 	if !h.ended {
 		h.late = true
-		_ = unix.Kill(h.pid, unix.SIGKILL)
+		_ = unix.Kill(h.Pid, unix.SIGKILL)
 	}
 }
 
@@ -93,8 +124,12 @@ func (h *mapHelper) wait() error {
 }
 
 func (h *mapHelper) end() error {
+	var failed error
+	if h.Executed != nil {
+		failed = h.Executed()
+	}
 	for {
-		err := unix.Waitid(unix.P_PID, h.pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		err := unix.Waitid(unix.P_PID, h.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
 		if !errors.Is(err, unix.EINTR) {
 			break
 		}
@@ -104,10 +139,12 @@ func (h *mapHelper) end() error {
 	defer h.mu.Unlock()
 	h.ended = true
 	var status unix.WaitStatus
-	if _, err := unix.Wait4(h.pid, &status, 0, nil); err != nil {
+	if _, err := unix.Wait4(h.Pid, &status, 0, nil); err != nil {
 		return fmt.Errorf("wait for it: %w", err)
 	}
 	switch {
+	case failed != nil:
+		return failed
 	case status.Exited() && status.ExitStatus() == 0:
 		return nil
 	case h.late:

@@ -47,6 +47,22 @@ func (p *Program) AddStep(s Step, args ...uintptr) {
 	p.steps = append(p.steps, s)
 }
 
+// ResetSignals appends what gives every signal its default action. A signal that the caller
+// ignores stays ignored through execve: SIGHUP under nohup, SIGPIPE under some shells, SIGCHLD
+// (bwrap 0.11.1).
+func (p *Program) ResetSignals() {
+	type sigaction struct{ handler, flags, restorer, mask uintptr }
+	byDefault := p.Pointer(unsafe.Pointer(&sigaction{}))
+	for sig := uintptr(1); sig <= lastSignal; sig++ {
+		if sig != uintptr(unix.SIGKILL) && sig != uintptr(unix.SIGSTOP) {
+			p.Add("reset a signal", unix.SYS_RT_SIGACTION, sig, byDefault, 0, 8)
+		}
+	}
+}
+
+// lastSignal is SIGRTMAX of the kernel's.
+const lastSignal = 64
+
 // Steps returns the texts in order; an index in a [StepError] counts from them.
 func (p *Program) Steps() []string {
 	texts := make([]string, len(p.steps))

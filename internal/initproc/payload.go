@@ -78,15 +78,7 @@ func (p *process) addInherited(pl *payload) {
 	}
 	pl.Add("set the umask", unix.SYS_UMASK, 0o022)
 	pl.Add("set the default personality", unix.SYS_PERSONALITY, 0)
-	// A signal that the caller ignores stays ignored through execve: SIGHUP
-	// under nohup, SIGPIPE under some shells, SIGCHLD (bwrap 0.11.1).
-	type sigaction struct{ handler, flags, restorer, mask uintptr }
-	byDefault := pl.Pointer(unsafe.Pointer(&sigaction{}))
-	for sig := uintptr(1); sig <= 64; sig++ {
-		if sig != uintptr(unix.SIGKILL) && sig != uintptr(unix.SIGSTOP) {
-			pl.Add("reset a signal", unix.SYS_RT_SIGACTION, sig, byDefault, 0, 8)
-		}
-	}
+	pl.ResetSignals()
 }
 
 // addIdentity turns the child, which has every capability of U2 and no name,

@@ -71,6 +71,9 @@ func Begin(hostNetwork bool) *Beginning {
 		outcome: make(chan outcome, 1), end: make(chan struct{}),
 	}
 	go b.run(namespaces(hostNetwork))
+	// Now, and here: another thread would take the new goroutine over from this one after
+	// a pause of 50 us only, in the hope that this one comes to it by itself.
+	runtime.Gosched()
 	return b
 }
 
@@ -119,6 +122,7 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 		return nil, err
 	}
 	close(b.cloned)
+	runtime.Gosched()
 	payload, err := b.setUp(setup)
 	if err == nil {
 		err = payload.Become(process)

@@ -128,14 +128,13 @@ func (r *run) do(begun *Beginning) error {
 		return err
 	}
 	r.init.detach()
-	maps := r.begun.maps(r.plan.Identity)
 	// They stay caught: there is nothing left to do behind a run, and giving each
 	// of them back takes the runtime as long as catching them.
 	signals := caught{c: make(chan os.Signal, 16)}
 	if r.changesHost() {
 		signals.catch()
 	}
-	if err := r.start(maps); err != nil {
+	if err := r.start(); err != nil {
 		return err
 	}
 	// Not earlier: until there is something to undo, a signal that ends sbx ends
@@ -198,9 +197,9 @@ func (r *run) patience() time.Duration {
 
 // start does the rest of the host's stages while the id maps are written, which
 // takes two other programs, and then lets pid 1 go.
-func (r *run) start(maps <-chan error) error {
+func (r *run) start() error {
 	err := r.prepare()
-	if mapErr := <-maps; err == nil {
+	if mapErr := r.begun.maps(r.plan.Identity); err == nil {
 		err = mapErr
 	}
 	if err == nil {
