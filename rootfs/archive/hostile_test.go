@@ -372,7 +372,8 @@ func TestBombs(t *testing.T) {
 	if _, _, err := unpacked(t, onFile(t, large)); err != nil {
 		t.Errorf("a window of 128 MiB: %v", err)
 	}
-	stream := through(t, hello(t), "xz", "-c", "-0")
+	// Several threads, which xz has of its own accord since 5.6, make another header.
+	stream := through(t, hello(t), "xz", "-c", "-0", "-T1")
 	stream[16] = 40 // the dictionary is of 4 GiB now; the header's CRC is not looked at before
 	refuse(t, "a dictionary of 4 GiB", onFile(t, stream), "dictionary")
 	refuse(t, "a filter for programs", onFile(t, through(t, hello(t), "xz", "-c", "--x86", "--lzma2")), "filter for programs")

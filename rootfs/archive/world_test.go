@@ -242,6 +242,7 @@ func unpacked(t testing.TB, src Source, change ...func(*Options)) (Result, strin
 // importInto imports a source with one id.
 func importInto(tree *os.File, src Source, change ...func(*Options)) (Result, error) {
 	opt := Options{Name: "it", Owner: rootfs.Ownership{Single: true}}
+	opt.Limits.MinFree = 1 << 20 // the disk of a guest is small
 	for _, c := range change {
 		c(&opt)
 	}
