@@ -122,6 +122,18 @@ func starters() map[string]func(timeout time.Duration, path string) error {
 	}
 }
 
+// A helper that ended in time did so, however late somebody asks.
+func TestHelperThatIsWaitedForLate(t *testing.T) {
+	h := startMapHelper(forkExec, time.Hour, put(t, "newuidmap", 0o755, "exit 3"))
+	if err := unix.Waitid(unix.P_PID, h.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	h.kill()
+	if err := h.wait(); err == nil || !strings.HasSuffix(err.Error(), "exit status 3") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestStartHelper(t *testing.T) {
 	for how, start := range starters() {
 		t.Run(how, func(t *testing.T) { testStartHelper(t, start) })

@@ -96,12 +96,13 @@ func startMapHelper(start Starter, timeout time.Duration, path string, args ...s
 	return h
 }
 
-// kill ends a helper that takes too long.
+// kill ends a helper that takes too long. One that has ended may not have been waited for
+// yet: an image is made meanwhile.
 func (h *mapHelper) kill() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	// Until it is waited for, its number is nobody else's.
-	if !h.ended {
+	if !h.ended && checkChild(h.Pid) == nil {
 		h.late = true
 		_ = unix.Kill(h.Pid, unix.SIGKILL)
 	}
