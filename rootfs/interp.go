@@ -22,6 +22,9 @@ type MissingInterpreter struct {
 	Script string
 	// Name is what is missing: a path, or with ByEnv a command.
 	Name string
+	// Relative is Name as it was written, when that was relative to the working
+	// directory inside, which is Dir; both are empty otherwise.
+	Relative, Dir string
 	// NeededBy is what names it: empty for the script itself, else the
 	// interpreter between.
 	NeededBy string
@@ -45,6 +48,8 @@ func (e *MissingInterpreter) Error() string {
 		detail = "env gets " + shown(e.Name) + " as one name; `env -S` splits it"
 	case e.ByEnv:
 		detail = "env finds no " + shown(e.Name) + " in the image"
+	case errors.Is(e.Err, unix.ENOENT) && e.Relative != "":
+		detail += " is not in the image: " + shown(e.Relative) + " is relative to the working directory inside, " + shown(e.Dir)
 	case errors.Is(e.Err, unix.ENOENT):
 		detail += " is not in the image"
 	case errors.Is(e.Err, unix.EACCES):
@@ -99,7 +104,7 @@ func (r *interpResolver) follow(s *Shebang, by string) error {
 	if len(r.found) >= maxInterpreters {
 		return r.missing(s.Interp, by, false, unix.ELOOP)
 	}
-	if err := r.start(absolute(s.Interp, r.with.Dir), by); err != nil {
+	if err := r.start(s.Interp, by); err != nil {
 		return err
 	}
 	name, ok := s.EnvCommand()
@@ -107,7 +112,7 @@ func (r *interpResolver) follow(s *Shebang, by string) error {
 		return nil
 	}
 	if strings.Contains(name, "/") {
-		return r.start(absolute(name, r.with.Dir), s.Interp)
+		return r.start(name, s.Interp)
 	}
 	denied := false
 	for _, file := range r.candidates(name) {
@@ -134,13 +139,19 @@ func (r *interpResolver) candidates(name string) (files []string) {
 	return files
 }
 
-// start checks one executable of the image and goes on to what it needs.
-func (r *interpResolver) start(file, by string) error {
+// start checks one executable of the image, by the name that was written, and goes
+// on to what it needs.
+func (r *interpResolver) start(written, by string) error {
+	file := absolute(written, r.with.Dir)
 	if file == "" {
 		return r.missing(file, by, false, unix.ENOENT)
 	}
 	if err := r.executable(&r.image, file); err != nil {
-		return r.missing(file, by, false, err)
+		e := r.missing(file, by, false, err)
+		if file != written {
+			e.Relative, e.Dir = written, r.with.Dir
+		}
+		return e
 	}
 	r.found = append(r.found, file)
 	fd, _, err := r.image.openRegular(file)
@@ -190,7 +201,7 @@ func (r *interpResolver) executable(v *View, file string) error {
 	return nil
 }
 
-func (r *interpResolver) missing(name, by string, byEnv bool, errno error) error {
+func (r *interpResolver) missing(name, by string, byEnv bool, errno error) *MissingInterpreter {
 	e := &MissingInterpreter{Script: r.script, Name: name, NeededBy: by, ByEnv: byEnv, Err: errno}
 	if r.host == nil {
 		return e

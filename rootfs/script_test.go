@@ -142,6 +142,14 @@ func TestResolveInterp(t *testing.T) {
 		{line: "./mine", want: []string{"/box/./mine"}},
 		{line: "/usr/bin/env ./mine", want: []string{"/usr/bin/env", "/box/./mine"}},
 		{
+			line: "./gone", err: unix.ENOENT,
+			text: "no such file or directory (its interpreter /box/./gone is not in the image: ./gone is relative to the working directory inside, /box)",
+		},
+		{
+			line: "/usr/bin/env bin/gone", err: unix.ENOENT,
+			text: "no such file or directory (/box/bin/gone, which /usr/bin/env needs, is not in the image: bin/gone is relative to the working directory inside, /box)",
+		},
+		{
 			line: "/usr/bin/perl -w", err: unix.ENOENT, onHost: "/usr/bin/perl",
 			text: "no such file or directory (its interpreter /usr/bin/perl is not in the image)",
 		},

@@ -52,7 +52,13 @@ func hinted(err error) string {
 	// Joined errors stand on lines of their own; a message has one.
 	text := strings.ReplaceAll(err.Error(), "\n", "; ")
 	var interp *rootfs.MissingInterpreter
-	if errors.As(err, &interp) && interp.HostPath != "" {
+	switch {
+	case !errors.As(err, &interp):
+	case interp.Relative != "" && errors.Is(interp, unix.ENOENT):
+		// No --image host, even where HostPath is known: that has no more of the
+		// user's own directories than any other image.
+		text += "; share the directory that it is relative to and work there (--ro DIR -w DIR, with DIR absolute), or name it by an absolute path"
+	case interp.HostPath != "":
 		text += "; this host has it: add --image host"
 	}
 	if hint := limitHint(err); hint != "" && !strings.Contains(text, "ulimit") {
