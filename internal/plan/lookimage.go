@@ -182,7 +182,7 @@ func (l *look) imageUsers() error {
 	return nil
 }
 
-// view is the image as the program will find it, shares included.
+// view is the image as the program will find it, with shares and copies.
 func (l *look) view() rootfs.View {
 	v := rootfs.View{Root: l.tree, Host: l.host}
 	for _, m := range l.facts.Image.Binds {
@@ -190,6 +190,13 @@ func (l *look) view() rootfs.View {
 	}
 	for _, sh := range l.facts.Shares {
 		v.Binds = append(v.Binds, rootfs.Bind{Inside: sh.Target, Outside: sh.Resolved})
+	}
+	for _, c := range l.facts.CopyIn {
+		// Links on the way to the source are followed as for the copy.
+		outside, err := filepath.EvalSymlinks(c.Source)
+		if inside := c.inside(); err == nil && path.IsAbs(inside) {
+			v.Binds = append(v.Binds, rootfs.Bind{Inside: inside, Outside: outside})
+		}
 	}
 	return v
 }
