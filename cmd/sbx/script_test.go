@@ -27,7 +27,7 @@ import (
 //	mode FILE OCTAL    the file's permission bits
 //	archive OUT TREE CONFIG [TAG…]  a docker-archive of a directory (imagearchive_test.go)
 //
-// and the conditions [root], [range] (subordinate ids can be had), [nproc].
+// and the conditions [root], [range] (subordinate ids can be had), [overlay] (for a user since Linux 5.11).
 func TestScripts(t *testing.T) {
 	bin := scriptPath(t)
 	testscript.Run(t, testscript.Params{
@@ -36,7 +36,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		ContinueOnError:     true,
 		Setup:               func(env *testscript.Env) error { return scriptSetup(t, bin, env) },
-		Condition:           scriptCondition,
+		Condition:           func(name string) (bool, error) { return scriptCondition(bin, name) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": cmdExits, "archive": cmdArchive, "waitfor": cmdWaitFor, "gone": cmdGone, "mode": cmdMode,
 			"mapped": cmdMapped,
@@ -69,7 +69,7 @@ func scriptSetup(t *testing.T, bin string, env *testscript.Env) error {
 	return os.Symlink(filepath.Join(bin, "probe"), filepath.Join(env.WorkDir, "probe"))
 }
 
-func scriptCondition(name string) (bool, error) {
+func scriptCondition(bin, name string) (bool, error) {
 	// What a host may lack, and its base image with it.
 	if path, found := strings.CutPrefix(name, "file:"); found {
 		_, err := os.Stat(path)
@@ -78,6 +78,9 @@ func scriptCondition(name string) (bool, error) {
 	switch name {
 	case "root":
 		return os.Geteuid() == 0, nil
+	case "overlay":
+		run := exec.Command(filepath.Join(bin, "sbx"), "run", "-q", "--image", "scratch", "--copy", "overlay", filepath.Join(bin, "probe"), "args")
+		return run.Run() == nil, nil
 	case "range":
 		return sbxtest.SubordinateRange().Missing() == "", nil
 	default:
