@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/signal"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -234,29 +233,12 @@ func (r *run) forward(s unix.Signal) {
 // the kernel discards it (an orphaned group) we come straight back and so does
 // the program.
 func (r *run) suspend() {
-	who := os.Getpid()
 	if r.relay != nil {
 		r.relay.suspend()
-		who = 0
 	}
-	stop(who)
+	stop(r.relay != nil)
 	if r.relay != nil {
 		r.relay.resume()
 	}
 	r.order(reaper.Signal, int(unix.SIGCONT))
-}
-
-// stop sends SIGTSTP to who, as kill(2) has it, and returns when this process
-// goes on. The action has to be the kernel's
-// own for that moment, and signal.Reset leaves Go's handler in place, which
-// takes SIGTSTP for nothing.
-func stop(who int) {
-	type sigaction struct{ handler, flags, restorer, mask uintptr }
-	var byDefault, old sigaction
-	if _, _, errno := unix.Syscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP),
-		uintptr(unsafe.Pointer(&byDefault)), uintptr(unsafe.Pointer(&old)), 8, 0, 0); errno != 0 {
-		return
-	}
-	_ = unix.Kill(who, unix.SIGTSTP)
-	_, _, _ = unix.Syscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP), uintptr(unsafe.Pointer(&old)), 0, 8, 0, 0)
 }
