@@ -80,4 +80,4 @@ done: // without an execve in the list there is nothing to become
 	MOVL	$127, DI
 	MOVL	$SYS_exit_group, AX
 	SYSCALL
-	JMP	done
+	UNDEF // a filter that the steps have installed refuses even that

@@ -78,4 +78,4 @@ done: // without an execve in the list there is nothing to become
 	MOVD	$127, R0
 	MOVD	$SYS_exit_group, R8
 	SVC
-	B	done
+	UNDEF // a filter that the steps have installed refuses even that

@@ -102,6 +102,22 @@ func TestAFailingStepIsNamedWithItsErrno(t *testing.T) {
 	}
 }
 
+// A filter may refuse the child even to say why it has failed, and to exit.
+func TestAChildThatMayDoNothingEnds(t *testing.T) {
+	refuse := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)}}
+	_, status, err := run(t, 0, func(p *forkexec.Program) {
+		filter := &unix.SockFprog{Len: uint16(len(refuse)), Filter: &refuse[0]}
+		p.Add("die with the test", unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL))
+		p.Add("gain nothing", unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1)
+		p.Add("refuse everything", unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, p.Pointer(unsafe.Pointer(filter)))
+		exec(t, p, "/bin/true")
+	})
+	if err != nil || !status.Signaled() {
+		t.Errorf("status %#x, %v, want a signal", int(status), err)
+	}
+	runtime.KeepAlive(refuse)
+}
+
 func TestTolerateAndWant(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

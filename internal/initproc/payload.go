@@ -290,6 +290,9 @@ func (pl *Payload) Release() error {
 	_ = unix.Close(p.init)
 	_ = unix.Close(p.gate[0])
 	err := p.openGate()
+	if errors.Is(err, unix.EPIPE) {
+		err = nil // it is dead, and pid 1 says of what
+	}
 	_ = unix.Close(p.gate[1])
 	if waitErr := pl.child.Wait(); waitErr != nil || err == nil {
 		err = waitErr

@@ -270,6 +270,11 @@ func buildFilter(s plan.Seccomp) ([]unix.SockFilter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the profile %q: %w", s.Profile, err)
 	}
-	filter, _, err := profile.Build(seccomp.Target{Caps: s.Capabilities})
+	target := seccomp.Target{Caps: s.Capabilities}
+	// For the last gate, and for the program itself.
+	if err := profile.Starts(target, "read", "execve"); err != nil {
+		return nil, err
+	}
+	filter, _, err := profile.Build(target)
 	return filter, err
 }

@@ -212,6 +212,28 @@ func TestProfileForOtherArchitecture(t *testing.T) {
 	}
 }
 
+func TestProfileStarts(t *testing.T) {
+	for profile, want := range map[string]string{
+		`{"defaultAction": "SCMP_ACT_ALLOW"}`: "",
+		`{"defaultAction": "SCMP_ACT_ERRNO"}`: "refuses read,",
+		`{"defaultAction": "SCMP_ACT_KILL", "syscalls": [{"names": ["read"], "action": "SCMP_ACT_ALLOW"}]}`:           "refuses execve,",
+		`{"defaultAction": "SCMP_ACT_TRAP", "syscalls": [{"names": ["read", "execve"], "action": "SCMP_ACT_LOG"}]}`:   "",
+		`{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_KILL_PROCESS"}]}`: "refuses execve,",
+		`{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [{"names": ["read", "execve"], "action": "SCMP_ACT_ALLOW",
+			"args": [{"index": 0, "value": 5, "op": "SCMP_CMP_EQ"}]}]}`: "", // who knows
+		`{"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_AARCH64"]}`: "cover",
+	} {
+		p, err := ParseOCI(strings.NewReader(profile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = p.Starts(Target{Arch: AMD64}, "read", "execve")
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", profile, err, want)
+		}
+	}
+}
+
 func TestProfileRefused(t *testing.T) {
 	rule := func(s string) string {
 		return `{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mount"], "action": "SCMP_ACT_ERRNO"}, ` + s + `]}`

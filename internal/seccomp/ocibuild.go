@@ -31,19 +31,8 @@ type Target struct {
 // several errnos the one that stands first in the file. Arguments are compared in all 64 bits, as libseccomp does. It fails when the
 // architecture is not covered by the profile or by this package, and when the program has more than 4096 instructions.
 func (p *Profile) Build(t Target) (program []unix.SockFilter, unknown []string, err error) {
-	if t.Arch == 0 {
-		t.Arch = Native()
-	}
-	if err := t.Arch.check(); err != nil {
+	if t, err = p.fit(t); err != nil {
 		return nil, nil, err
-	}
-	if len(p.architectures) > 0 && !slices.Contains(p.architectures, t.Arch.scmp()) {
-		return nil, nil, fmt.Errorf("the profile does not cover %s, only %s", t.Arch.scmp(), strings.Join(p.architectures, " "))
-	}
-	if t.Kernel == (Kernel{}) {
-		if t.Kernel, err = runningKernel(); err != nil {
-			return nil, nil, err
-		}
 	}
 	perCall, unknown := p.perCall(t)
 
@@ -61,6 +50,41 @@ func (p *Profile) Build(t Target) (program []unix.SockFilter, unknown []string, 
 	}
 	program, err = d.build()
 	return program, unknown, err
+}
+
+// Starts fails where the profile does not cover the target, and where the profile refuses a call, whatever its arguments,
+// that a process needs once more when the filter is in force: no program is ever started then.
+func (p *Profile) Starts(t Target, calls ...string) error {
+	t, err := p.fit(t)
+	if err != nil {
+		return err
+	}
+	perCall, _ := p.perCall(t)
+	for _, name := range calls {
+		if c, ok := callNamed(name); ok && p.answer(perCall[c]).never() {
+			return fmt.Errorf("the profile refuses %s, without which no program is started", name)
+		}
+	}
+	return nil
+}
+
+// fit fills in what the target leaves out, and checks the architecture.
+func (p *Profile) fit(t Target) (_ Target, err error) {
+	if t.Arch == 0 {
+		t.Arch = Native()
+	}
+	if err := t.Arch.check(); err != nil {
+		return t, err
+	}
+	if len(p.architectures) > 0 && !slices.Contains(p.architectures, t.Arch.scmp()) {
+		return t, fmt.Errorf("the profile does not cover %s, only %s", t.Arch.scmp(), strings.Join(p.architectures, " "))
+	}
+	if t.Kernel == (Kernel{}) {
+		if t.Kernel, err = runningKernel(); err != nil {
+			return t, err
+		}
+	}
+	return t, nil
 }
 
 // perCall returns for each call the indexes of the rules that name it and are for the target.
@@ -100,6 +124,12 @@ func (p *Profile) answer(indexes []int) answer {
 		}
 	}
 	return ans
+}
+
+// never tells that the call is refused, whatever its arguments.
+func (a answer) never() bool {
+	refuses := func(v verdict) bool { return v.rank() < verdict(unix.SECCOMP_RET_LOG).rank() }
+	return refuses(a.verdict) && !slices.ContainsFunc(a.rules, func(r rule) bool { return !refuses(r.then) })
 }
 
 // rank orders verdicts from the strictest on, as the kernel does when it has several filters.
