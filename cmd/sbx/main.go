@@ -58,7 +58,7 @@ type cli struct {
 	Gc       gcCommand       `cmd:"" help:"Remove what runs that were killed left behind."`
 	Version  versionCommand  `cmd:"" help:"Show the version."`
 
-	VersionFlag kong.VersionFlag `name:"version" help:"Show the version."`
+	VersionFlag versionFlag `name:"version" help:"Show the version."`
 }
 
 // grammar is what kong has to know for these arguments. It learns a command by
@@ -205,7 +205,7 @@ func newParser(grammar any, s streams) (*kong.Kong, error) {
 		kong.Writers(s.out, s.err),
 		kong.Exit(func(code int) { panic(exited{code}) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, FlagsLast: true, WrapUpperBound: 100}),
-		kong.Vars{"layers": layerWords(), "version": versionLine()},
+		kong.Vars{"layers": layerWords()},
 		kong.KindMapper(reflect.String, kong.MapperFunc(word)),
 	)
 }

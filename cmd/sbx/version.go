@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"runtime/debug"
+
+	"github.com/alecthomas/kong"
 )
 
 // version is set by the release with -ldflags; a build from a checkout takes
@@ -13,7 +15,21 @@ type versionCommand struct{}
 
 // Run is the command.
 func (versionCommand) Run(s streams) error {
-	fmt.Fprintln(s.out, versionLine())
+	if _, err := fmt.Fprintln(s.out, versionLine()); err != nil {
+		return fmt.Errorf("print the version: %w", err)
+	}
+	return nil
+}
+
+// versionFlag is kong.VersionFlag, which would not notice that it could not print.
+type versionFlag bool
+
+// BeforeReset is called before the rest of the command line counts.
+func (versionFlag) BeforeReset(app *kong.Kong) error {
+	if err := (versionCommand{}).Run(streams{out: app.Stdout}); err != nil {
+		return err
+	}
+	app.Exit(0)
 	return nil
 }
 
