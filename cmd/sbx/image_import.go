@@ -155,7 +155,7 @@ func openForImages(mode userns.Mode) (plan.Identity, *rootfs.Store, error) {
 func interruptible() (ctx context.Context, caught func() unix.Signal, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	launch.CatchSignals(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	seen := make(chan unix.Signal, 1)
 	go func() {
 		select {

@@ -29,6 +29,7 @@ import (
 )
 
 func main() {
+	launch.QuitByDefault()
 	// The store's worker is this binary, executed again: it is told from a
 	// user's call by argv[0], before anything else happens.
 	switch os.Args[0] {

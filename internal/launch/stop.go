@@ -11,10 +11,10 @@ import (
 // sigaction is the kernel's; the zero value is a signal's default action.
 type sigaction struct{ handler, flags, restorer, mask uintptr }
 
-// act sets the action of SIGTSTP. signal.Reset would leave Go's handler in place, which
-// takes the signal for nothing.
-func act(a, old *sigaction) error {
-	_, _, errno := unix.Syscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGTSTP),
+// act sets the action of a signal. signal.Reset would leave Go's handler in place, which
+// takes SIGTSTP for nothing, and SIGQUIT for a reason to print all stacks.
+func act(sig unix.Signal, a, old *sigaction) error {
+	_, _, errno := unix.Syscall6(unix.SYS_RT_SIGACTION, uintptr(sig),
 		uintptr(unsafe.Pointer(a)), uintptr(unsafe.Pointer(old)), unsafe.Sizeof(a.mask), 0, 0)
 	if errno != 0 {
 		return errno
@@ -35,14 +35,14 @@ func stop(group bool) {
 	var byDefault, old sigaction
 	ignored := sigaction{handler: sigIgn}
 	if group {
-		if act(&ignored, &old) != nil {
+		if act(unix.SIGTSTP, &ignored, &old) != nil {
 			return
 		}
 		_ = unix.Kill(0, unix.SIGTSTP)
 		// Once more, to take back what a thread that is just being made has blocked.
-		_ = act(&ignored, nil)
-		_ = act(&byDefault, nil)
-	} else if act(&byDefault, &old) != nil {
+		_ = act(unix.SIGTSTP, &ignored, nil)
+		_ = act(unix.SIGTSTP, &byDefault, nil)
+	} else if act(unix.SIGTSTP, &byDefault, &old) != nil {
 		return
 	}
 	letIn, mask := unix.Sigset_t{Val: [16]uint64{1 << (unix.SIGTSTP - 1)}}, unix.Sigset_t{}
@@ -50,7 +50,7 @@ func stop(group bool) {
 		_ = unix.Tgkill(os.Getpid(), unix.Gettid(), unix.SIGTSTP)
 		_ = unix.PthreadSigmask(unix.SIG_SETMASK, &mask, nil)
 	}
-	_ = act(&old, nil)
+	_ = act(unix.SIGTSTP, &old, nil)
 }
 
 // sigIgn is SIG_IGN of <signal.h>.

@@ -26,7 +26,7 @@ type caught struct{ c chan os.Signal }
 
 // catch may be called again, to no effect.
 func (c caught) catch() {
-	signal.Notify(c.c, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
+	CatchSignals(c.c, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2,
 		unix.SIGWINCH, unix.SIGCONT, unix.SIGTSTP)
 	// Writing to a terminal from the background must fail or go through, never
 	// stop the supervisor; a closed pipe is an error of write(2), not an end.
