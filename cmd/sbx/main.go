@@ -23,7 +23,6 @@ import (
 	"github.com/sbx-run/sbx/internal/initproc"
 	"github.com/sbx-run/sbx/internal/launch"
 	"github.com/sbx-run/sbx/internal/plan"
-	"github.com/sbx-run/sbx/internal/quote"
 	"github.com/sbx-run/sbx/internal/selftest"
 	"github.com/sbx-run/sbx/internal/trial"
 )
@@ -234,10 +233,4 @@ func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e
 func (s streams) fail(err error) int {
 	s.say("%s", hinted(err))
 	return exitStatus(err)
-}
-
-// say prints one line of sbx's own on stderr. What comes from files, names and
-// helpers may hold escape sequences; none reaches the terminal.
-func (s streams) say(format string, args ...any) {
-	fmt.Fprintf(s.err, "sbx: %s\n", quote.Line(fmt.Sprintf(format, args...)))
 }
