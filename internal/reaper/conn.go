@@ -22,7 +22,7 @@ type Op uint32
 //	    ├── Terminal ────────────────────────►│ it has its size and modes
 //	    │   (pid 1 becomes this program)       │
 //	    ├── Reap {pid} ───────────────────────►│ the payload has been executed
-//	    ├── Signal {n} ───────────────────────►│ to the payload's process group
+//	    ├── Signal {n} ───────────────────────►│ to the payload's process group, or to it alone if it has left that
 //	    │◄────────────────────── Stopped {n} ──┤ the payload was stopped (Ctrl-Z)
 //	    ├── Kill ─────────────────────────────►│ end everything
 //	    │◄─────────────────── Exited {status} ─┤ nothing else runs; pid 1 exits

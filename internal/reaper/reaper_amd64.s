@@ -91,6 +91,11 @@ signal:
 	MOVL	R12, DI
 	NEGQ	DI
 	JEQ	wait
+	MOVL	$SYS_kill, AX
+	SYSCALL
+	CMPQ	AX, $-const_esrch
+	JNE	children
+	MOVL	R12, DI // it has left its group, in which nobody else is
 
 send:
 	MOVL	$SYS_kill, AX

@@ -98,6 +98,11 @@ order:
 signal:
 	CBZ	R20, wait
 	NEG	R20, R0
+	MOVD	$SYS_kill, R8
+	SVC
+	CMN	$const_esrch, R0
+	BNE	children
+	MOVD	R20, R0 // it has left its group, in which nobody else is
 
 send:
 	MOVD	$SYS_kill, R8

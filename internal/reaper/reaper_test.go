@@ -31,6 +31,12 @@ type sandbox struct {
 
 func run(t *testing.T, script string) *sandbox {
 	t.Helper()
+	return start(t, true, script)
+}
+
+// start runs the script, in a process group of its own as initproc does, or in pid 1's.
+func start(t *testing.T, group bool, script string) *sandbox {
+	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +50,7 @@ func run(t *testing.T, script string) *sandbox {
 		t.Fatal(err)
 	}
 	var list forkexec.Program
-	fill(t, &list, w, script)
+	fill(t, &list, w, group, script)
 	report, err := forkexec.NewReport()
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +87,7 @@ func run(t *testing.T, script string) *sandbox {
 	return s
 }
 
-func fill(t *testing.T, list *forkexec.Program, w *os.File, script string) {
+func fill(t *testing.T, list *forkexec.Program, w *os.File, group bool, script string) {
 	t.Helper()
 	path, err := list.String("/bin/sh")
 	if err != nil {
@@ -95,7 +101,9 @@ func fill(t *testing.T, list *forkexec.Program, w *os.File, script string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list.Add("a process group", unix.SYS_SETPGID, 0, 0)
+	if group {
+		list.Add("a process group", unix.SYS_SETPGID, 0, 0)
+	}
 	list.Add("standard output", unix.SYS_DUP3, w.Fd(), 1, 0)
 	list.Add("unblock the signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, list.Pointer(unsafe.Pointer(new(uint64))), 0, 8)
 	list.Add("run", unix.SYS_EXECVE, path, argv, env)
@@ -199,6 +207,20 @@ func TestStopAndGoOn(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	if status := unix.WaitStatus(s.want(reaper.Exited)); status.ExitStatus() != 6 {
+		t.Errorf("status %v", status)
+	}
+}
+
+// A program can leave its process group, for that of pid 1 or of a child.
+func TestSignalToWhoLeftTheGroup(t *testing.T) {
+	s := start(t, false, `kill -STOP $$; trap 'exit 5' TERM; echo on; while :; do sleep 0.01; done`)
+	s.want(reaper.Stopped)
+	s.send(reaper.Signal, int(unix.SIGCONT))
+	if got := s.line(); got != "on" {
+		t.Errorf("%q", got)
+	}
+	s.send(reaper.Signal, int(unix.SIGTERM))
+	if status := unix.WaitStatus(s.want(reaper.Exited)); status.ExitStatus() != 5 {
 		t.Errorf("status %v", status)
 	}
 }
