@@ -74,9 +74,9 @@ func TestGuard(t *testing.T) {
 			readOnly: []string{"hooks", "config"}, missing: []string{"config.worktree", "commondir", ".vscode", ".idea"},
 		},
 		"configured hooks and includes": {
-			tree: append(gitDir(".git"), "file .git/config [core]\n\thooksPath = dev/hooks\n[include]\n\tpath = \"../shared.conf\"\n\tpath = ../../up\n\tpath = /etc/x\n\tpath = ../none\n",
-				"file dev/hooks/pre-commit x", "file shared.conf x"),
-			readOnly: []string{".git/hooks", ".git/config", "dev/hooks", "shared.conf"}, pinned: []string{".git", "dev"},
+			tree: append(gitDir(".git"), "file .git/config [core]\n\thooksPath = dev/hooks\n\tfsmonitor = tools/watch -v\n\tfsmonitor = \" \"\n[include]\n\tpath = \"../shared.conf\"\n\tpath = ../../up\n\tpath = /etc/x\n\tpath = ../none\n",
+				"file dev/hooks/pre-commit x", "file shared.conf x", "file tools/watch x"),
+			readOnly: []string{".git/hooks", ".git/config", "dev/hooks", "shared.conf", "tools/watch"}, pinned: []string{".git", "dev", "tools"},
 			missing: append(git(".git"), ".vscode", ".idea"),
 		},
 		"shells, editors, tools": {

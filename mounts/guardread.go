@@ -112,7 +112,7 @@ func (g *guard) inTree(base, value string) (string, bool) {
 	return rel, true
 }
 
-// scanGitConfig finds the values of hooksPath and path in the simple form in
+// scanGitConfig finds the values of hooksPath, fsmonitor and path in the simple form in
 // which git itself writes them. The file is the user's own at this time, so
 // that a form which it does not know is a gap, not an attack.
 func scanGitConfig(text string) (hooks, includes []string) {
@@ -132,6 +132,10 @@ func scanGitConfig(text string) (hooks, includes []string) {
 		switch strings.ToLower(key) {
 		case "hookspath":
 			hooks = append(hooks, value)
+		case "fsmonitor": // a command, run by git status; or true, false
+			if words := strings.Fields(value); len(words) > 0 {
+				hooks = append(hooks, words[0])
+			}
 		case "path":
 			includes = append(includes, value)
 		}
