@@ -402,7 +402,7 @@ func TestImportWithoutMountSetattr(t *testing.T) {
 			t.Errorf("no remount with %s:\n%s", want, readFile(t, trace))
 		}
 	}
-	box.Prefix = strace(box, "-o", trace, "-e", "trace=mount_setattr", "-e", "inject=mount_setattr:error=ENOSYS")
+	box.Prefix = strace(box, "-o", trace, "-e", "trace="+setattr, "-e", "inject="+setattr+":error=ENOSYS")
 	args[2] = filepath.Dir(probeDir(t)) // a directory as the source is a mount too
 	if result := box.Run(t, args...); result.Exit != 0 {
 		t.Errorf("%v", result)
