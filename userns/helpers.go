@@ -169,7 +169,6 @@ func (h Helpers) Write(pid int, uid, gid Map) error {
 
 // Writing is the writing of a child's maps that both helpers are at.
 type Writing struct {
-	helpers       Helpers
 	child         process
 	uid, gid      Map
 	users, groups *mapHelper
@@ -194,7 +193,7 @@ func (h Helpers) Start(start Starter, pid int, uid, gid Map) (*Writing, error) {
 		return nil, err
 	}
 	return &Writing{
-		helpers: h, child: target, uid: uid, gid: gid,
+		child: target, uid: uid, gid: gid,
 		users:  startMapHelper(start, mapTimeout, h.NewUIDMap, helperArgs(pid, uid)...),
 		groups: startMapHelper(start, mapTimeout, h.NewGIDMap, helperArgs(pid, gid)...),
 	}, nil
@@ -222,7 +221,7 @@ func (w *Writing) Wait() error {
 		return err
 	}
 	if string(setgroups) != "allow\n" {
-		return fmt.Errorf("write gid map of process %d: %s left setgroups denied: %w", w.child.pid, w.helpers.NewGIDMap, syscall.EPERM)
+		return fmt.Errorf("write gid map of process %d: %s left setgroups denied: %w", w.child.pid, w.groups.path, syscall.EPERM)
 	}
 	return nil
 }

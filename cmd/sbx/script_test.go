@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -30,13 +31,17 @@ import (
 // and the conditions [root], [range] (subordinate ids can be had), [overlay] (for a user since Linux 5.11).
 func TestScripts(t *testing.T) {
 	bin := scriptPath(t)
+	overlay := sync.OnceValue(func() bool {
+		run := exec.Command(filepath.Join(bin, "sbx"), "run", "-q", "--image", "scratch", "--copy", "overlay", filepath.Join(bin, "probe"), "args")
+		return run.Run() == nil
+	})
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		ContinueOnError:     true,
 		Setup:               func(env *testscript.Env) error { return scriptSetup(t, bin, env) },
-		Condition:           func(name string) (bool, error) { return scriptCondition(bin, name) },
+		Condition:           func(name string) (bool, error) { return scriptCondition(name, overlay) },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": cmdExits, "archive": cmdArchive, "waitfor": cmdWaitFor, "gone": cmdGone, "mode": cmdMode,
 			"mapped": cmdMapped,
@@ -69,7 +74,7 @@ func scriptSetup(t *testing.T, bin string, env *testscript.Env) error {
 	return os.Symlink(filepath.Join(bin, "probe"), filepath.Join(env.WorkDir, "probe"))
 }
 
-func scriptCondition(bin, name string) (bool, error) {
+func scriptCondition(name string, overlay func() bool) (bool, error) {
 	// What a host may lack, and its base image with it.
 	if path, found := strings.CutPrefix(name, "file:"); found {
 		_, err := os.Stat(path)
@@ -79,8 +84,7 @@ func scriptCondition(bin, name string) (bool, error) {
 	case "root":
 		return os.Geteuid() == 0, nil
 	case "overlay":
-		run := exec.Command(filepath.Join(bin, "sbx"), "run", "-q", "--image", "scratch", "--copy", "overlay", filepath.Join(bin, "probe"), "args")
-		return run.Run() == nil, nil
+		return overlay(), nil
 	case "range":
 		return sbxtest.SubordinateRange().Missing() == "", nil
 	default:

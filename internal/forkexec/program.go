@@ -63,6 +63,31 @@ func (p *Program) ResetSignals() {
 // lastSignal is SIGRTMAX of the kernel's.
 const lastSignal = 64
 
+// UnblockSignals appends what lets the signals in that are blocked from before the clone. With
+// handlers of the runtime's in place they would run in the child: see [Program.ResetSignals].
+func (p *Program) UnblockSignals() {
+	none := p.Pointer(unsafe.Pointer(new(uint64)))
+	p.Add("unblock the signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, none, 0, 8)
+}
+
+// Execute appends the execve(2) of the program at path.
+func (p *Program) Execute(text, path string, argv, env []string) error {
+	name, err := p.String(path)
+	if err != nil {
+		return err
+	}
+	args, err := p.Strings(argv)
+	if err != nil {
+		return err
+	}
+	envs, err := p.Strings(env)
+	if err != nil {
+		return err
+	}
+	p.Add(text, unix.SYS_EXECVE, name, args, envs)
+	return nil
+}
+
 // Steps returns the texts in order; an index in a [StepError] counts from them.
 func (p *Program) Steps() []string {
 	texts := make([]string, len(p.steps))

@@ -45,19 +45,9 @@ func run(t *testing.T, flags uintptr, fill func(p *forkexec.Program)) (string, u
 
 func exec(t *testing.T, p *forkexec.Program, argv ...string) {
 	t.Helper()
-	path, err := p.String(argv[0])
-	if err != nil {
+	if err := p.Execute("run "+argv[0], argv[0], argv, []string{"GREETING=hello"}); err != nil {
 		t.Fatal(err)
 	}
-	args, err := p.Strings(argv)
-	if err != nil {
-		t.Fatal(err)
-	}
-	env, err := p.Strings([]string{"GREETING=hello"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Add("run "+argv[0], unix.SYS_EXECVE, path, args, env)
 }
 
 func TestRunsTheStepsThenTheProgram(t *testing.T) {

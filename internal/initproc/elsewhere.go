@@ -100,23 +100,13 @@ func (p *process) startWorker(files map[int]int) (pid int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	list.Add("go to the procfs of its own", unix.SYS_FCHDIR, uintptr(proc))
 	// By a path, since execveat(2) has the kernel look for /dev/fd/N, with some security
 	// modules (Linux 5.10 with TOMOYO, as in Debian 11), and where pid 1 is now there is no
 	// such thing. The procfs is pid 1's own, so nobody else has a say in where this leads.
-	name, err := list.String(fmt.Sprintf("self/fd/%d", self))
-	if err != nil {
+	if err := list.Execute("execute this program anew", fmt.Sprintf("self/fd/%d", self), []string{plan.WorkerName}, nil); err != nil {
 		return 0, err
 	}
-	argv, err := list.Strings([]string{plan.WorkerName})
-	if err != nil {
-		return 0, err
-	}
-	env, err := list.Strings(nil)
-	if err != nil {
-		return 0, err
-	}
-	list.Add("go to the procfs of its own", unix.SYS_FCHDIR, uintptr(proc))
-	list.Add("execute this program anew", unix.SYS_EXECVE, name, argv, env)
 	child, err := forkexec.Start(&list, 0)
 	if err != nil {
 		return 0, err

@@ -143,8 +143,7 @@ func (p *process) addLocks(pl *payload) error {
 	// the flag and gives EINVAL.
 	pl.AddStep(forkexec.Step{Text: "close what was inherited", Trap: unix.SYS_CLOSE_RANGE, Tolerate: unix.EINVAL},
 		3, uintptr(^uint32(0)), unix.CLOSE_RANGE_CLOEXEC)
-	none := pl.Pointer(unsafe.Pointer(new(uint64)))
-	pl.Add("unblock the signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, none, 0, 8)
+	pl.UnblockSignals()
 	return p.addFilter(pl)
 }
 
@@ -170,18 +169,6 @@ func (p *process) addFilter(pl *payload) error {
 }
 
 func (p *process) addExec(pl *payload, file string) error {
-	path, err := pl.String(file)
-	if err != nil {
-		return err
-	}
-	argv, err := pl.Strings(p.plan.Process.Args)
-	if err != nil {
-		return err
-	}
-	envv, err := pl.Strings(p.plan.Process.Env)
-	if err != nil {
-		return err
-	}
 	// Everything else is done while pid 1 becomes another program: nothing of the
 	// payload's own runs before it has.
 	p.addGate(pl, "wait for pid 1")
@@ -189,8 +176,7 @@ func (p *process) addExec(pl *payload, file string) error {
 	if p.plan.Program.Host == "" && strings.Contains(name, "/") {
 		name = file
 	}
-	pl.Add("run "+quote.Quote(name), unix.SYS_EXECVE, path, argv, envv)
-	return nil
+	return pl.Execute("run "+quote.Quote(name), file, p.plan.Process.Args, p.plan.Process.Env)
 }
 
 // RunError says that the program itself could not be executed, as opposed to

@@ -122,7 +122,6 @@ func (b *Beginning) live(flags uintptr) (*initproc.Payload, error) {
 		return nil, err
 	}
 	close(b.cloned)
-	runtime.Gosched()
 	payload, err := b.setUp(setup)
 	if err == nil {
 		err = payload.Become(process)

@@ -12,8 +12,8 @@ import (
 // mapping is the writing of pid 1's id maps, which has been begun.
 type mapping struct {
 	id plan.Identity
-	// wait returns how it ended, as often as it is asked. It is nil as long as there
-	// was no pid 1 to write maps for.
+	// wait returns how it ended, as often as it is asked; nil where there is no pid 1 to
+	// write maps for, which is told elsewhere.
 	wait func() error
 }
 

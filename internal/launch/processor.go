@@ -61,7 +61,7 @@ func helperSteps(c userns.Command, set *unix.CPUSet) (*forkexec.Program, error) 
 			0, unsafe.Sizeof(*set), list.Pointer(unsafe.Pointer(set)))
 	}
 	list.ResetSignals()
-	list.Add("let signals in", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, list.Pointer(unsafe.Pointer(new(uint64))), 0, unsafe.Sizeof(uint64(0)))
+	list.UnblockSignals()
 	root, err := list.String("/")
 	if err != nil {
 		return nil, err
@@ -70,18 +70,5 @@ func helperSteps(c userns.Command, set *unix.CPUSet) (*forkexec.Program, error) 
 	for fd, from := range []int{c.Null, c.Null, c.Stderr} {
 		list.Add("take the streams", unix.SYS_DUP3, uintptr(from), uintptr(fd), 0)
 	}
-	path, err := list.String(c.Path)
-	if err != nil {
-		return nil, err
-	}
-	argv, err := list.Strings(c.Args)
-	if err != nil {
-		return nil, err
-	}
-	env, err := list.Strings(c.Env)
-	if err != nil {
-		return nil, err
-	}
-	list.Add("execute it", unix.SYS_EXECVE, path, argv, env)
-	return list, nil
+	return list, list.Execute("execute it", c.Path, c.Args, c.Env)
 }

@@ -101,7 +101,9 @@ type look struct {
 	held  *Held
 	host  *rootfs.Root
 	tree  *rootfs.Root // the image's, nil while it is not built
-	kept  *KeptRoot    // of --in, else nil
+	// copied is where each --copy-in will stand, for view.
+	copied []rootfs.Bind
+	kept   *KeptRoot // of --in, else nil
 }
 
 func (l *look) all() error {

@@ -191,12 +191,6 @@ func (l *look) view() rootfs.View {
 	for _, sh := range l.facts.Shares {
 		v.Binds = append(v.Binds, rootfs.Bind{Inside: sh.Target, Outside: sh.Resolved})
 	}
-	for _, c := range l.facts.CopyIn {
-		// Links on the way to the source are followed as for the copy.
-		outside, err := filepath.EvalSymlinks(c.Source)
-		if inside := c.inside(); err == nil && path.IsAbs(inside) {
-			v.Binds = append(v.Binds, rootfs.Bind{Inside: inside, Outside: outside})
-		}
-	}
+	v.Binds = append(v.Binds, l.copied...)
 	return v
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 
@@ -114,7 +115,13 @@ func (l *look) copies() error {
 		if err != nil {
 			return fmt.Errorf("find the working directory: %w", err)
 		}
-		l.facts.CopyIn = append(l.facts.CopyIn, CopyFact{PathPair: PathPair{abs, c.Target}, Directory: st.IsDir()})
+		fact := CopyFact{PathPair: PathPair{abs, c.Target}, Directory: st.IsDir()}
+		l.facts.CopyIn = append(l.facts.CopyIn, fact)
+		// Links on the way to the source are followed as for the copy.
+		outside, err := filepath.EvalSymlinks(abs)
+		if inside := fact.inside(); err == nil && path.IsAbs(inside) {
+			l.copied = append(l.copied, rootfs.Bind{Inside: inside, Outside: outside})
+		}
 	}
 	return nil
 }

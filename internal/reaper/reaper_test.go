@@ -10,7 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -89,24 +88,14 @@ func start(t *testing.T, group bool, script string) *sandbox {
 
 func fill(t *testing.T, list *forkexec.Program, w *os.File, group bool, script string) {
 	t.Helper()
-	path, err := list.String("/bin/sh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	argv, err := list.Strings([]string{"sh", "-c", script})
-	if err != nil {
-		t.Fatal(err)
-	}
-	env, err := list.Strings([]string{"PATH=/usr/bin:/bin"})
-	if err != nil {
-		t.Fatal(err)
-	}
 	if group {
 		list.Add("a process group", unix.SYS_SETPGID, 0, 0)
 	}
 	list.Add("standard output", unix.SYS_DUP3, w.Fd(), 1, 0)
-	list.Add("unblock the signals", unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, list.Pointer(unsafe.Pointer(new(uint64))), 0, 8)
-	list.Add("run", unix.SYS_EXECVE, path, argv, env)
+	list.UnblockSignals()
+	if err := list.Execute("run", "/bin/sh", []string{"sh", "-c", script}, []string{"PATH=/usr/bin:/bin"}); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // become is the last part of what initproc does.
